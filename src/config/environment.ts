@@ -1,0 +1,158 @@
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { parse } from 'dotenv';
+import type { z } from 'zod';
+import { ConfigError, configProblem, type Problem } from '../errors.ts';
+import { isRequired, type Shape, type Values } from './setting.ts';
+
+/** One variable's text and where it came from. */
+export interface Origin {
+  readonly value: string;
+  readonly from: string;
+}
+
+/** The variables of this run: the process's own first, then the env files. Nothing else reads `process.env`. */
+export interface Environment {
+  get(name: string): Origin | undefined;
+}
+
+/** What became of a unit's variables. */
+export interface Resolved<S extends Shape> {
+  /** `idle`: nothing required is set; `partial`: some is; `active`: all is and everything parses. */
+  readonly state: 'idle' | 'partial' | 'invalid' | 'active';
+  readonly missing: readonly string[];
+  readonly problems: readonly Problem[];
+  readonly values: Values<S> | undefined;
+}
+
+/** An environment over a fixed set of variables. */
+export function environmentOf(variables: Readonly<Record<string, string | undefined>>, from = 'environment'): Environment {
+  return {
+    get(name) {
+      const value = variables[name];
+      return value === undefined ? undefined : { value, from };
+    },
+  };
+}
+
+/**
+ * The process's environment, then each env file in turn; without any, `.env` of the working directory if there is one.
+ * @throws {ConfigError} for a file that cannot be read or holds a line that is no assignment
+ */
+export function loadEnvironment(files: readonly string[], cwd = process.cwd()): Environment {
+  const layers: Environment[] = [environmentOf(process.env)];
+  const problems: Problem[] = [];
+  for (const file of files.length > 0 ? files : ['.env']) {
+    const text = readText(resolve(cwd, file), files.length > 0, problems);
+    if (text === undefined) continue;
+    problems.push(...malformedLines(file, text));
+    layers.push(environmentOf(parse(text), file));
+  }
+  if (problems.length > 0) throw new ConfigError(problems);
+  return {
+    get(name) {
+      for (const layer of layers) {
+        const found = layer.get(name);
+        if (found !== undefined) return found;
+      }
+      return undefined;
+    },
+  };
+}
+
+function readText(path: string, named: boolean, problems: Problem[]): string | undefined {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code;
+    if (named || code !== 'ENOENT') {
+      problems.push(configProblem(path, `the env file cannot be read (${code})`, 'check the path and its permissions'));
+    }
+    return undefined;
+  }
+}
+
+/** dotenv passes over what it does not understand; a variable lost that way would switch a collector off unseen. */
+function malformedLines(file: string, text: string): Problem[] {
+  const problems: Problem[] = [];
+  let open: { quote: string; line: number } | undefined;
+  for (const [index, line] of text.replace(/^\uFEFF/, '').split(/\r?\n/).entries()) {
+    if (open !== undefined) {
+      if (line.includes(open.quote)) open = undefined;
+      continue;
+    }
+    if (/^\s*(#|$)/.test(line)) continue;
+    const assignment = /^\s*(?:export\s+)?[A-Za-z_][\w.-]*\s*=\s*(.*)$/.exec(line);
+    if (assignment === null) {
+      problems.push(configProblem(`${file}:${index + 1}`, 'the line is no assignment', 'write NAME=value'));
+      continue;
+    }
+    const quote = /^(['"`])/.exec(assignment[1] ?? '')?.[1];
+    if (quote !== undefined && !(assignment[1] ?? '').slice(1).includes(quote)) open = { quote, line: index + 1 };
+  }
+  if (open !== undefined) {
+    problems.push(configProblem(`${file}:${open.line}`, 'a quote is opened and never closed', `add the closing ${open.quote}`));
+  }
+  return problems;
+}
+
+/**
+ * A unit's variables out of the environment. `NAME_FILE` names a file that holds the value of `NAME`; an alias stands
+ * in for a name that is not set; an empty value counts as not set.
+ */
+export function resolveShape<S extends Shape>(
+  environment: Environment,
+  unit: string,
+  shape: S,
+  aliases: Readonly<Record<string, string>> = {},
+): Resolved<S> {
+  const problems: Problem[] = [];
+  const missing: string[] = [];
+  const values: Record<string, unknown> = {};
+  let required = 0;
+  for (const [name, type] of Object.entries(shape)) {
+    const found = lookUp(environment, name, aliases, problems);
+    if (isRequired(type)) {
+      required += 1;
+      if (found === undefined) missing.push(name);
+    }
+    if (found === undefined) values[name] = isRequired(type) ? undefined : type.parse(undefined);
+    else values[name] = parseValue(type, name, found, problems);
+  }
+  if (missing.length > 0 && missing.length === required) return { state: 'idle', missing, problems: [], values: undefined };
+  if (missing.length > 0) return { state: 'partial', missing, problems: [halfSet(unit, missing)], values: undefined };
+  if (problems.length > 0) return { state: 'invalid', missing, problems, values: undefined };
+  return { state: 'active', missing, problems, values: values as Values<S> };
+}
+
+/** The text of a variable: its own, an alias's, or what its `_FILE` names. */
+export function lookUp(
+  environment: Environment,
+  name: string,
+  aliases: Readonly<Record<string, string>>,
+  problems: Problem[] = [],
+): Origin | undefined {
+  const names = [name, ...Object.keys(aliases).filter((alias) => aliases[alias] === name)];
+  for (const candidate of names) {
+    const direct = environment.get(candidate);
+    if (direct !== undefined && direct.value !== '') return direct;
+    const file = environment.get(`${candidate}_FILE`);
+    if (file === undefined || file.value === '') continue;
+    const text = readText(file.value, true, problems);
+    if (text !== undefined) return { value: text.replace(/\r?\n$/, ''), from: file.value };
+  }
+  return undefined;
+}
+
+function parseValue(type: z.ZodType, name: string, found: Origin, problems: Problem[]): unknown {
+  const parsed = type.safeParse(found.value);
+  if (parsed.success) return parsed.data;
+  const message = parsed.error.issues[0]?.message ?? 'is not valid';
+  problems.push(configProblem(name, `${message} (from ${found.from})`, `correct ${name}`));
+  return undefined;
+}
+
+function halfSet(unit: string, missing: readonly string[]): Problem {
+  const names = missing.join(', ');
+  return configProblem(unit, `${names} ${missing.length === 1 ? 'is' : 'are'} missing, the rest is set`, `set ${names}`, 'Environment variable not set');
+}

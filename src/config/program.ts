@@ -1,0 +1,32 @@
+import { flag, integer, optional, secret, setting, text } from './setting.ts';
+
+/** Variables of the program itself, whatever is collected or stored. */
+export const programShape = {
+  TENANCY: setting('Name of the tenant or organisation, the value of %TENANCY', text('default')),
+  CYBER_COLLECT_STATE: setting('Folder of the working state: spool, run records, locks', text('.cyber-collect')),
+  CYBER_COLLECT_ALLOW_HTTP: setting('Allow plain http:// to hosts other than loopback', flag()),
+  CYBER_COLLECT_CA_FILE: setting('PEM file of certificate authorities to trust beside the built-in ones', optional()),
+  CYBER_COLLECT_CLIENT_CERT: setting('PEM file of a client certificate for gateways that ask for one', optional()),
+  CYBER_COLLECT_CLIENT_KEY: setting('PEM file of the client certificate’s private key', optional()),
+  CYBER_COLLECT_REQUESTS: setting('Requests at once to one vendor', integer(8, 1, 256)),
+  CYBER_COLLECT_HEADERS_TIMEOUT: setting('Seconds to wait for an answer’s headers', integer(60, 1, 3600)),
+  CYBER_COLLECT_BODY_TIMEOUT: setting('Seconds of silence allowed inside a body', integer(300, 1, 3600)),
+  CYBER_COLLECT_MAX_BODY_MIB: setting('Largest body accepted, in MiB after decompression', integer(4096, 1)),
+  CYBER_COLLECT_MAX_RECORD_MIB: setting('Largest record accepted, in MiB', integer(64, 1, 512)),
+  CYBER_COLLECT_MAX_PAGES: setting('Most pages of one list', integer(1_000_000, 1)),
+  CYBER_COLLECT_HEADROOM: setting('Share of a vendor’s rate limit left to your other tools, in percent', integer(10, 0, 90)),
+  CYBER_COLLECT_SHRINK_RECORDS: setting('A dataset that lost at least this many records is held back', integer(5, 1)),
+  CYBER_COLLECT_SHRINK_PERCENT: setting('... if that is also at least this share of it, in percent', integer(20, 1, 100)),
+  HTTP_PROXY: setting('Proxy for http:// requests', optional()),
+  HTTPS_PROXY: setting('Proxy for https:// requests', optional()),
+  NO_PROXY: setting('Hosts that are reached without the proxy', optional()),
+  SLACK_WEBHOOK_URL: secret('Slack incoming webhook that is told of start, errors and completion', optional()),
+} as const;
+
+/** Other names the program's variables go by. */
+export const programAliases: Readonly<Record<string, string>> = {
+  http_proxy: 'HTTP_PROXY',
+  https_proxy: 'HTTPS_PROXY',
+  no_proxy: 'NO_PROXY',
+  SLACK_WEBHOOK: 'SLACK_WEBHOOK_URL',
+};

@@ -1,0 +1,123 @@
+import { z } from 'zod';
+import { CollectError } from '../errors.ts';
+
+/** What a variable is, beside its type. */
+export interface Facts {
+  /** One sentence: what to set it to. */
+  readonly about: string;
+  /** Whether its value must never be shown. */
+  readonly secret: boolean;
+}
+
+/** A zod shape whose keys are the names of environment variables. */
+export type Shape = Readonly<Record<string, z.ZodType>>;
+
+/** The parsed values of a shape. */
+export type Values<S extends Shape> = z.infer<z.ZodObject<S>>;
+
+const facts = z.registry<Facts>();
+
+/** A variable that may be shown. Without a type it is required text. */
+export function setting(about: string): z.ZodString;
+export function setting<T extends z.ZodType>(about: string, type: T): T;
+export function setting(about: string, type: z.ZodType = z.string()): z.ZodType {
+  return type.register(facts, { about, secret: false });
+}
+
+/** A variable whose value is never shown, in no encoding. */
+export function secret(about: string): z.ZodString;
+export function secret<T extends z.ZodType>(about: string, type: T): T;
+export function secret(about: string, type: z.ZodType = z.string()): z.ZodType {
+  return type.register(facts, { about, secret: true });
+}
+
+/** The facts of a declared variable. */
+export function factsOf(type: z.ZodType): Facts {
+  const found = facts.get(type);
+  if (found === undefined) throw new CollectError('defect', 'a variable is declared without setting() or secret()');
+  return found;
+}
+
+/** Whether a variable must be set for its unit to work. */
+export function isRequired(type: z.ZodType): boolean {
+  return !type.safeParse(undefined).success;
+}
+
+/** The value a variable has when it is not set, as text; undefined when there is none. */
+export function defaultOf(type: z.ZodType): string | undefined {
+  const parsed = type.safeParse(undefined);
+  if (!parsed.success || parsed.data === undefined) return undefined;
+  return Array.isArray(parsed.data) ? parsed.data.join(',') : String(parsed.data);
+}
+
+/** Optional text. */
+export function optional(): z.ZodOptional<z.ZodString> {
+  return z.string().optional();
+}
+
+/** Text with a default. */
+export function text(fallback: string): z.ZodDefault<z.ZodString> {
+  return z.string().default(fallback);
+}
+
+/** A whole number between two bounds. */
+export function integer(fallback: number, least = 0, most = Number.MAX_SAFE_INTEGER) {
+  const message = `must be a whole number from ${least} to ${most}`;
+  return z
+    .string()
+    .regex(/^\d+$/, message)
+    .transform(Number)
+    .refine((value) => value >= least && value <= most, message)
+    .default(fallback);
+}
+
+/** `true` or `false` (also 1, 0, yes, no). */
+export function flag(fallback = false) {
+  return z
+    .string()
+    .regex(/^(true|false|1|0|yes|no)$/i, 'must be true or false')
+    .transform((value) => /^(true|1|yes)$/i.test(value))
+    .default(fallback);
+}
+
+/** One of some words. */
+export function choice<const W extends readonly [string, ...string[]]>(words: W, fallback: W[number]) {
+  return z.enum(words, `must be one of ${words.join(', ')}`).default(fallback as never);
+}
+
+/** Words separated by commas or semicolons. */
+export function list() {
+  return z.string().transform((value) =>
+    value
+      .split(/[,;]/)
+      .map((word) => word.trim())
+      .filter((word) => word !== ''),
+  );
+}
+
+const LOOPBACK = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/;
+
+/**
+ * The origin and path of a base URL, without a trailing slash. A bare host gets `https://`. Plain `http://` to
+ * anything but loopback is refused unless `allowHttp`.
+ * @throws {CollectError} config, refused
+ */
+export function baseUrl(value: string, allowHttp = false): URL {
+  const candidate = /^[a-z][a-z0-9+.-]*:\/\//i.test(value) ? value : `https://${value}`;
+  if (!URL.canParse(candidate)) {
+    throw new CollectError('config', `'${value}' is no URL`, { mend: 'write it as https://host' });
+  }
+  const url = new URL(candidate);
+  if (url.username !== '' || url.password !== '' || url.search !== '' || url.hash !== '') {
+    throw new CollectError('config', `the URL of '${url.host}' holds more than a host and a path`, {
+      mend: 'write only https://host/path and set credentials in their own variables',
+    });
+  }
+  if (url.protocol !== 'https:' && !(url.protocol === 'http:' && (allowHttp || LOOPBACK.test(url.hostname)))) {
+    throw new CollectError('refused', `${url.protocol}//${url.host} would send credentials unencrypted`, {
+      mend: 'write https://, or set CYBER_COLLECT_ALLOW_HTTP=true where the network is trusted',
+    });
+  }
+  url.pathname = url.pathname.replace(/\/+$/, '');
+  return url;
+}

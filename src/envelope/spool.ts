@@ -1,0 +1,123 @@
+import { createHash, type Hash } from 'node:crypto';
+import { mkdir, open, rename, rm, type FileHandle } from 'node:fs/promises';
+import { dirname } from 'node:path';
+
+/** A whole dataset on disk as NDJSON: one record a line, each line ended by a line feed. Readable any number of times. */
+export interface Spool {
+  readonly path: string;
+  readonly bytes: number;
+  readonly records: number;
+  /** SHA-256 of the file, in hex. */
+  readonly sha256: string;
+}
+
+const READ_SIZE = 256 * 1024;
+const FLUSH_SIZE = 512 * 1024;
+const MAX_RANGES = 512; // below IOV_MAX
+
+/** Writes a spool under a temporary name; only `finish` makes it exist. */
+export class SpoolWriter {
+  #bytes = 0;
+  #records = 0;
+  #waiting: Uint8Array[] = [];
+  #waitingBytes = 0;
+  readonly #path: string;
+  readonly #file: FileHandle;
+  readonly #hash: Hash = createHash('sha256');
+
+  private constructor(path: string, file: FileHandle) {
+    this.#path = path;
+    this.#file = file;
+  }
+
+  /** Opens a new spool; a half-written one of the same name is replaced. */
+  static async create(path: string): Promise<SpoolWriter> {
+    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+    return new SpoolWriter(path, await open(`${path}.tmp`, 'w', 0o600));
+  }
+
+  get records(): number {
+    return this.#records;
+  }
+
+  /** Appends whole lines; the chunks must not change afterwards. */
+  async write(lines: readonly Uint8Array[], records: number): Promise<void> {
+    this.#records += records;
+    for (const part of lines) {
+      this.#hash.update(part);
+      this.#waiting.push(part);
+      this.#waitingBytes += part.length;
+      if (this.#waitingBytes >= FLUSH_SIZE || this.#waiting.length >= MAX_RANGES) await this.#flush();
+    }
+  }
+
+  async #flush(): Promise<void> {
+    let parts = this.#waiting;
+    let left = this.#waitingBytes;
+    this.#waiting = [];
+    this.#waitingBytes = 0;
+    this.#bytes += left;
+    while (left > 0) {
+      const { bytesWritten } = await this.#file.writev(parts);
+      left -= bytesWritten;
+      if (left > 0) parts = rest(parts, bytesWritten);
+    }
+  }
+
+  /** Closes the spool and gives it its name. */
+  async finish(): Promise<Spool> {
+    await this.#flush();
+    await this.#file.close();
+    await rename(`${this.#path}.tmp`, this.#path);
+    return { path: this.#path, bytes: this.#bytes, records: this.#records, sha256: this.#hash.digest('hex') };
+  }
+
+  /** Throws the spool away. */
+  async abort(): Promise<void> {
+    await this.#file.close().catch(() => undefined);
+    await rm(`${this.#path}.tmp`, { force: true });
+  }
+}
+
+function rest(parts: readonly Uint8Array[], written: number): Uint8Array[] {
+  const out: Uint8Array[] = [];
+  let skip = written;
+  for (const part of parts) {
+    if (skip >= part.length) skip -= part.length;
+    else {
+      out.push(skip === 0 ? part : part.subarray(skip));
+      skip = 0;
+    }
+  }
+  return out;
+}
+
+/** The bytes of a spool in chunks that belong to the caller. */
+export async function* spoolChunks(spool: Spool, size = READ_SIZE): AsyncGenerator<Buffer> {
+  const file = await open(spool.path, 'r');
+  try {
+    for (;;) {
+      const buffer = Buffer.allocUnsafe(size);
+      const { bytesRead } = await file.read(buffer, 0, size);
+      if (bytesRead === 0) return;
+      yield buffer.subarray(0, bytesRead);
+    }
+  } finally {
+    await file.close();
+  }
+}
+
+/** The records of a spool, each as its bytes without the line feed. Holds no more than the longest record and a chunk. */
+export async function* spoolRecords(spool: Spool): AsyncGenerator<Buffer> {
+  let carry: Buffer[] = [];
+  for await (const chunk of spoolChunks(spool)) {
+    let start = 0;
+    for (let end = chunk.indexOf(10); end >= 0; end = chunk.indexOf(10, start)) {
+      const piece = chunk.subarray(start, end);
+      yield carry.length > 0 ? Buffer.concat([...carry, piece]) : piece;
+      carry = [];
+      start = end + 1;
+    }
+    if (start < chunk.length) carry.push(chunk.subarray(start));
+  }
+}

@@ -1,0 +1,88 @@
+import type { Shape, Values } from '../config/setting.ts';
+import type { Metadata } from '../envelope/metadata.ts';
+import type { Spool } from '../envelope/spool.ts';
+import type { TemplateValues } from '../templating/template.ts';
+
+/** Whether a dataset is the whole set, replaced by each run, or what is new since the last one. */
+export type Kind = 'snapshot' | 'events';
+
+/** One dataset of one run: whole, on disk, readable any number of times and by several stores at once. */
+export interface Dataset {
+  /** `<collector>_<resource>`: the word in files, tables, keys and logs; matches `^[a-z][a-z0-9_]{0,62}$`. */
+  readonly tag: string;
+  readonly kind: Kind;
+  readonly metadata: Metadata;
+  readonly spool: Spool;
+  /** Dotted paths that together identify a record, where the vendor has such. */
+  readonly id: readonly string[];
+}
+
+/** Where a dataset was put. */
+export interface Written {
+  /** The target as a person would look for it: a path, `s3://bucket/key`, `schema.table`. Never a credential. */
+  readonly at: string;
+  readonly records: number;
+}
+
+/** The upload a store holds of a dataset. */
+export interface Held {
+  readonly upload_id: string;
+  readonly timestamp: string;
+}
+
+/** A copy kept for a bad day. */
+export interface Backup {
+  /** Replaces the copy of this dataset; called last, with complete data only. */
+  save(dataset: Dataset): Promise<Written>;
+  /** The copy as the bytes of an envelope (not compressed), or undefined when there is none yet. */
+  load(names: TemplateValues): Promise<{ readonly at: string; readonly body: AsyncIterable<Uint8Array> } | undefined>;
+}
+
+/** An open store. */
+export interface Sink {
+  /** Stores the dataset whole or throws, leaving what was there; the same upload twice counts once. */
+  write(dataset: Dataset): Promise<Written>;
+  /** The newest upload held of a tag in this run's tenancy: a restored copy is never put over a newer one. */
+  latest?(tag: string): Promise<Held | undefined>;
+  /** Connects, writes, renames and deletes a probe; throws what stands in the way. */
+  check?(): Promise<void>;
+  close?(): Promise<void>;
+  readonly backup?: Backup;
+}
+
+/** What a store may know of the run. */
+export interface OpenContext {
+  readonly tenancy: string;
+  /** The run's start: the clock of templates. */
+  readonly at: Date;
+  /** Says something to the operator. */
+  warn(message: string): void;
+}
+
+/** A destination. */
+export interface Store<S extends Shape = Shape> {
+  readonly name: string;
+  readonly title: string;
+  readonly docs: string;
+  /** Its variables; the required ones switch it on. */
+  readonly env: S;
+  /** Other names of its variables, alias -> name. */
+  readonly aliases?: Readonly<Record<string, string>>;
+  /**
+   * Every place a dataset would be written to; two datasets with one target are refused before any vendor is called.
+   * Undefined when the settings switch the store off.
+   * @throws {CollectError} config for a template that is not valid
+   */
+  targets(settings: Values<S>, kind: Kind, names: TemplateValues): readonly string[] | undefined;
+  open(settings: Values<S>, context: OpenContext): Promise<Sink>;
+}
+
+/** Checks a store's types; returns it. */
+export function defineStore<S extends Shape>(store: Store<S>): Store<S> {
+  return store;
+}
+
+/** The names a template may use for a dataset of this run. */
+export function namesOf(dataset: Dataset, context: OpenContext): TemplateValues {
+  return { uuid: dataset.metadata.upload_id, tag: dataset.tag, tenancy: context.tenancy, at: context.at };
+}

@@ -1,0 +1,140 @@
+import { randomUUID } from 'node:crypto';
+import { chmod, mkdir, open, rename, rm } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { choice, setting, text } from '../config/setting.ts';
+import { compress, compressionOf } from '../envelope/encoding.ts';
+import { arrayItems, envelopeChunks } from '../envelope/envelope.ts';
+import { spoolChunks } from '../envelope/spool.ts';
+import { CollectError } from '../errors.ts';
+import { parseTemplate, type TemplateValues } from '../templating/template.ts';
+import { type Dataset, defineStore, type Held, type Kind, namesOf } from './store.ts';
+
+const FORMATS = ['auto', 'envelope', 'ndjson', 'array'] as const;
+type Format = (typeof FORMATS)[number];
+
+interface Settings {
+  readonly STORE_FILE: string;
+  readonly STORE_FILE_EVENTS: string;
+  readonly STORE_FILE_FORMAT: Format;
+}
+
+export default defineStore({
+  name: 'file',
+  title: 'Local files',
+  docs: 'https://nodejs.org/api/fs.html',
+  env: {
+    STORE_FILE: setting("Path template; the end picks the format: .json .ndjson .jsonl, each also .gz or .zst; 'none' turns the store off", text('../data/source/%TAG/%TENANCY.json')),
+    STORE_FILE_EVENTS: setting('Path template for events, which must name each run', text('../data/source/%TAG/%TENANCY/%YYYY-%MM-%DD/%UUID.json')),
+    STORE_FILE_FORMAT: setting('Format, where the end of the path should not decide', choice(FORMATS, 'auto')),
+  },
+  targets(settings, kind, names) {
+    if (settings.STORE_FILE === 'none') return undefined;
+    return [pathOf(settings, kind, names)];
+  },
+  async open(settings, context) {
+    return {
+      async write(dataset) {
+        const path = pathOf(settings, dataset.kind, namesOf(dataset, context));
+        await writeWhole(path, dataset.metadata.upload_id, contentOf(dataset, formatOf(settings, path)), path);
+        return { at: path, records: dataset.metadata.records };
+      },
+      async latest(tag) {
+        return heldBy(pathOf(settings, 'snapshot', { uuid: randomUUID(), tag, tenancy: context.tenancy, at: context.at }));
+      },
+      async check() {
+        const probe = pathOf(settings, 'snapshot', { uuid: randomUUID(), tag: 'probe', tenancy: context.tenancy, at: context.at });
+        const path = join(dirname(probe), `.cyber-collect-probe-${randomUUID()}`);
+        await writeWhole(path, 'probe', one(Buffer.from('probe')), path);
+        await rm(path);
+      },
+    };
+  },
+});
+
+function pathOf(settings: Settings, kind: Kind, names: TemplateValues): string {
+  const template = parseTemplate(kind === 'events' ? settings.STORE_FILE_EVENTS : settings.STORE_FILE);
+  if (kind === 'events' && !template.perRun) {
+    throw new CollectError('config', `STORE_FILE_EVENTS '${template.source}' renders one file for every run, which would overwrite events`, {
+      mend: 'add %UUID or a time such as %YYYY-%MM-%DD/%hh%mm%ss',
+    });
+  }
+  return resolve(template.render(names));
+}
+
+function formatOf(settings: Settings, path: string): Exclude<Format, 'auto'> {
+  if (settings.STORE_FILE_FORMAT !== 'auto') return settings.STORE_FILE_FORMAT;
+  return /\.(ndjson|jsonl)(\.gz|\.zst)?$/.test(path) ? 'ndjson' : 'envelope';
+}
+
+function contentOf({ spool, metadata }: Dataset, format: Exclude<Format, 'auto'>): AsyncIterable<Uint8Array> {
+  if (format === 'ndjson') return spoolChunks(spool);
+  return format === 'array' ? arrayOf(spool) : envelopeChunks(spool, metadata);
+}
+
+async function* arrayOf(spool: Dataset['spool']): AsyncGenerator<Uint8Array> {
+  yield Buffer.from('[');
+  yield* arrayItems(spool);
+  yield Buffer.from(']\n');
+}
+
+async function* one(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  yield bytes;
+}
+
+/** Writes beside the target and renames: a reader sees the old file whole or the new one whole. */
+async function writeWhole(path: string, upload: string, content: AsyncIterable<Uint8Array>, name: string): Promise<void> {
+  const temporary = `${path}.${upload}.tmp`;
+  try {
+    await mkdir(dirname(path), { recursive: true });
+    const file = await open(temporary, 'w', 0o600);
+    try {
+      for await (const chunk of compress(content, compressionOf(name))) await writeAll(file, chunk);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await chmod(temporary, 0o600);
+    await rename(temporary, path);
+  } catch (cause) {
+    await rm(temporary, { force: true }).catch(() => undefined);
+    throw storeError(path, cause);
+  }
+}
+
+async function writeAll(file: Awaited<ReturnType<typeof open>>, chunk: Uint8Array): Promise<void> {
+  for (let done = 0; done < chunk.length; ) done += (await file.write(chunk, done)).bytesWritten;
+}
+
+function storeError(path: string, cause: unknown): unknown {
+  const code = (cause as NodeJS.ErrnoException).code;
+  const mends: Readonly<Record<string, string>> = {
+    ENOSPC: 'free space on that disk',
+    EACCES: 'give this user the right to write there',
+    EPERM: 'give this user the right to write there',
+    EROFS: 'choose a path on a disk that can be written',
+    ENOTDIR: 'choose a path whose parents are folders',
+    EISDIR: 'choose a path that is no folder',
+    ENAMETOOLONG: 'choose a shorter path',
+  };
+  if (code === undefined) return cause;
+  return new CollectError('store', `${path} cannot be written (${code})`, { mend: mends[code] ?? 'check the disk', cause });
+}
+
+/** The upload named by the metadata that an envelope ends with. */
+async function heldBy(path: string): Promise<Held | undefined> {
+  if (compressionOf(path) !== 'none') return undefined;
+  const file = await open(path, 'r').catch(() => undefined);
+  if (file === undefined) return undefined;
+  try {
+    const { size } = await file.stat();
+    const length = Math.min(size, 4096);
+    const { buffer } = await file.read(Buffer.alloc(length), 0, length, size - length);
+    const tail = buffer.toString('utf8');
+    const upload = /"upload_id":"([^"]+)"/.exec(tail.slice(tail.lastIndexOf('"metadata":{')))?.[1];
+    const timestamp = /"timestamp":"([^"]+)"/.exec(tail.slice(tail.lastIndexOf('"metadata":{')))?.[1];
+    return upload === undefined || timestamp === undefined ? undefined : { upload_id: upload, timestamp };
+  } finally {
+    await file.close();
+  }
+}
+
