@@ -8,6 +8,7 @@ export type ErrorCode =
   | 'timeout' // connected, but silent
   | 'vendor' // an answer that is an error or makes no sense
   | 'incomplete' // answers that contradict themselves: totals, loops, lost cursors
+  | 'expired' // a cursor died: the list has to start again
   | 'refused' // refused by us: a foreign host, plain http, a body over the limit
   | 'store' // a destination did not take the data
   | 'locked' // another run holds the lock
@@ -25,6 +26,7 @@ const TITLES: Readonly<Record<ErrorCode, string>> = {
   timeout: 'Network timeout',
   vendor: 'Vendor answer not understood',
   incomplete: 'Data incomplete',
+  expired: 'Data incomplete',
   refused: 'Refused for safety',
   store: 'Storage failed',
   locked: 'Another run is active',

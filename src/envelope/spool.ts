@@ -18,7 +18,6 @@ const MAX_RANGES = 512; // below IOV_MAX
 /** Writes a spool under a temporary name; only `finish` makes it exist. */
 export class SpoolWriter {
   #bytes = 0;
-  #records = 0;
   #waiting: Uint8Array[] = [];
   #waitingBytes = 0;
   readonly #path: string;
@@ -36,13 +35,9 @@ export class SpoolWriter {
     return new SpoolWriter(path, await open(`${path}.tmp`, 'w', 0o600));
   }
 
-  get records(): number {
-    return this.#records;
-  }
 
   /** Appends whole lines; the chunks must not change afterwards. */
-  async write(lines: readonly Uint8Array[], records: number): Promise<void> {
-    this.#records += records;
+  async write(lines: readonly Uint8Array[]): Promise<void> {
     for (const part of lines) {
       this.#hash.update(part);
       this.#waiting.push(part);
@@ -65,11 +60,11 @@ export class SpoolWriter {
   }
 
   /** Closes the spool and gives it its name. */
-  async finish(): Promise<Spool> {
+  async finish(records: number): Promise<Spool> {
     await this.#flush();
     await this.#file.close();
     await rename(`${this.#path}.tmp`, this.#path);
-    return { path: this.#path, bytes: this.#bytes, records: this.#records, sha256: this.#hash.digest('hex') };
+    return { path: this.#path, bytes: this.#bytes, records, sha256: this.#hash.digest('hex') };
   }
 
   /** Throws the spool away. */

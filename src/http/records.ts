@@ -7,8 +7,6 @@ export interface RecordOptions {
   readonly path: string;
   /** Largest record in bytes. */
   readonly maxRecord?: number;
-  /** Sees each record, whole; the bytes are only valid during the call. */
-  readonly onRecord?: (record: Uint8Array) => void;
   /** Makes other bytes of each record. Without it records are passed on as ranges of the body, not copied. */
   readonly edit?: (record: Uint8Array) => Uint8Array;
 }
@@ -62,7 +60,7 @@ function isSpace(byte: number): boolean {
 /**
  * Takes the records out of a JSON body as it streams by and hands them on as NDJSON: the vendor's own bytes, one
  * record a line. Nothing is parsed but what stands outside the records. Memory does not grow with the body, nor, unless
- * `onRecord` or `edit` wants whole records, with a record. The chunks given to `write` are changed in place: line feeds
+ * `edit` wants whole records, with a record. The chunks given to `write` are changed in place: line feeds
  * between a pretty-printed record's tokens become spaces, the comma behind a record its line feed.
  *
  * Checked here because nothing parses the records: brackets match, strings close and hold no raw control characters,
@@ -319,15 +317,14 @@ export class RecordSplitter {
 
   #endRecord(chunk: Uint8Array, start: number, end: number, out: Uint8Array[]): void {
     if (this.#size + end - start > this.#maxRecord) this.#refuseSize();
-    const { onRecord, edit } = this.#options;
-    if (this.#records === 0 || onRecord !== undefined || edit !== undefined) {
+    const { edit } = this.#options;
+    if (this.#records === 0 || edit !== undefined) {
       let record = chunk.subarray(start, end);
       if (this.#carry.length > 0) {
         record = Buffer.concat([...this.#carry, record]);
         this.#carry = [];
       }
       if (this.#records === 0) assertJson(record);
-      onRecord?.(record);
       if (edit !== undefined) out.push(edit(record), NEW_LINE);
     }
     this.#records += 1;
@@ -356,7 +353,7 @@ export class RecordSplitter {
   #keep(part: Uint8Array): void {
     this.#size += part.length;
     if (this.#size > this.#maxRecord) this.#refuseSize();
-    if (this.#records === 0 || this.#options.onRecord !== undefined || this.#options.edit !== undefined) this.#carry.push(part);
+    if (this.#records === 0 || this.#options.edit !== undefined) this.#carry.push(part);
   }
 
   #refuseSize(): never {

@@ -1,0 +1,108 @@
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { version } from './version.ts';
+
+const LIST = '\nCollectors and stores are switched on by environment variables: see `cyber-collect list`.';
+
+/**
+ * Reads the command line and runs the command; everything else is loaded on use.
+ * @returns the exit code
+ */
+export async function main(argv: readonly string[]): Promise<number> {
+  let code = 0;
+  const ending = (run: Promise<number>) =>
+    run.then((ended) => {
+      code = ended;
+    });
+  const program = new Command('cyber-collect')
+    .description('Extracts whole security datasets from vendors to your stores.')
+    .version(version())
+    .exitOverride()
+    .addHelpText('after', LIST);
+
+  chosen(program.command('run').alias('wrapper').description('collect everything that is configured and store it'))
+    .option('--dry-run', 'show the plan and every problem; call no vendor, write nothing')
+    .option('--concurrency <n>', 'collectors at once', whole, 4)
+    .option('--deadline <duration>', 'stop cleanly after this long, such as 90s, 30m, 6h', duration, 6 * 3600)
+    .option('--accept-shrink <names>', 'datasets that may have lost many records this time', many, [])
+    .addOption(outputs(['table', 'json', 'markdown']))
+    .action((options) => ending(import('./commands/run.ts').then(({ run }) => run(options))));
+
+  environment(program.command('list').description('collectors, resources and stores: idle, active or half set'))
+    .addOption(outputs(['table', 'json', 'markdown']))
+    .action((options) => ending(import('./commands/list.ts').then(({ list }) => list(options))));
+
+  environment(program.command('explain').description('one dataset: endpoint, permission, paging, tag, targets'))
+    .argument('<name>', 'a collector, or a dataset such as okta.users')
+    .addOption(outputs(['table', 'json', 'markdown']))
+    .action((name, options) => ending(import('./commands/explain.ts').then(({ explain }) => explain(name, options))));
+
+  chosen(program.command('doctor').description('try credentials, permissions, reach, clock and every store with a probe'))
+    .addOption(outputs(['table', 'json', 'markdown']))
+    .action((options) => ending(import('./commands/doctor.ts').then(({ doctor }) => doctor(options))));
+
+  environment(program.command('peek').description('the first records of a dataset on stdout; nothing is stored'))
+    .argument('<name>', 'a dataset such as okta.users')
+    .option('-n <records>', 'how many', whole, 5)
+    .action((name, options) => ending(import('./commands/peek.ts').then(({ peek }) => peek(name, options))));
+
+  program
+    .command('demo')
+    .description('real collectors against a bundled vendor on this machine, into ./data; no credentials, no network')
+    .option('--serve', 'only start the vendors and print the variables that reach them')
+    .option('--records <n>', 'records of the largest list', whole, 2000)
+    .action((options) => ending(import('./commands/demo.ts').then(({ demo }) => demo(options))));
+
+  program
+    .command('docs')
+    .description('write the generated pages and .env.example into the working directory')
+    .option('--check', 'only say whether they are up to date')
+    .action((options) => ending(import('./commands/docs.ts').then(({ docs }) => docs(options))));
+
+  try {
+    await program.parseAsync(argv, { from: 'user' });
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+    return (await import('./commands/fail.ts')).fail(error);
+  }
+  return code;
+}
+
+/** Flags of commands that read the environment. */
+function environment(command: Command): Command {
+  return command
+    .option('--env-file <path>', 'read variables from this file (repeatable); default .env if it is there', many, [])
+    .option('--tenancy <name>', 'value of %TENANCY')
+    .option('-q, --quiet', 'only warnings and errors')
+    .option('-v, --verbose', 'every detail')
+    .addOption(new Option('--log-format <format>', 'format of what is said on stderr').choices(['text', 'json']).default('text'));
+}
+
+/** Flags of commands that choose datasets as well. */
+function chosen(command: Command): Command {
+  return environment(command)
+    .option('--only <names>', 'only these: okta, okta.users, okta_users, globs (repeatable, comma-separated)', many, [])
+    .option('--exclude <names>', 'but not these; wins over --only', many, []);
+}
+
+function outputs(formats: readonly string[]): Option {
+  return new Option('-o, --output <format>', 'format of what is printed on stdout').choices(formats).default('table');
+}
+
+function many(value: string, before: readonly string[]): readonly string[] {
+  return [...before, value];
+}
+
+function whole(value: string): number {
+  if (!/^[1-9]\d{0,8}$/.test(value)) throw new InvalidArgumentError('write a whole number from 1 on.');
+  return Number(value);
+}
+
+const UNITS: Readonly<Record<string, number>> = { '': 1, s: 1, m: 60, h: 3600, d: 86_400 };
+
+/** Seconds of `90`, `90s`, `30m`, `6h`, `1d`. */
+function duration(value: string): number {
+  const match = /^(\d+(?:\.\d+)?)([smhd]?)$/.exec(value);
+  const seconds = Number(match?.[1]) * (UNITS[match?.[2] ?? ''] ?? Number.NaN);
+  if (!(seconds > 0)) throw new InvalidArgumentError('write a duration such as 90s, 30m or 6h.');
+  return seconds;
+}

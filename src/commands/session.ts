@@ -1,0 +1,71 @@
+import type { Collector } from '../collectors/collector.ts';
+import { type Environment, loadEnvironment, lookUp } from '../config/environment.ts';
+import { programAliases, programShape } from '../config/program.ts';
+import { factsOf, type Shape } from '../config/setting.ts';
+import { createLog, type Log } from '../report/log.ts';
+import { createProgress, type Progress, silent } from '../report/progress.ts';
+import { createRedactor, type Redactor } from '../report/redact.ts';
+import { discoverCollectors, discoverStores } from '../run/discover.ts';
+import type { Store } from '../stores/store.ts';
+
+/** Flags that every command with an environment knows. */
+export interface SessionFlags {
+  readonly envFile: readonly string[];
+  readonly tenancy?: string;
+  readonly quiet?: boolean;
+  readonly verbose?: boolean;
+  readonly logFormat: 'text' | 'json';
+}
+
+/** What a command works with. */
+export interface Session {
+  readonly environment: Environment;
+  readonly collectors: readonly Collector[];
+  readonly stores: readonly Store[];
+  readonly redactor: Redactor;
+  readonly log: Log;
+  readonly progress: Progress;
+  /** Writes data on stdout, redacted. */
+  print(text: string): void;
+}
+
+/**
+ * Reads environment and rooms, and learns every secret before anything is said.
+ * @throws {ConfigError} for env files that cannot be read
+ */
+export async function openSession(flags: SessionFlags, loaded?: Environment): Promise<Session> {
+  const environment = loaded ?? loadEnvironment(flags.envFile);
+  const [collectors, stores] = await Promise.all([discoverCollectors(), discoverStores()]);
+  const redactor = createRedactor();
+  learnSecrets(redactor, environment, programShape, programAliases);
+  for (const room of [...collectors, ...stores]) learnSecrets(redactor, environment, room.env, room.aliases);
+  const colour = useColour(environment, process.stderr.isTTY);
+  const plain = flags.logFormat === 'json' || flags.quiet === true;
+  let say: (line: string) => void = () => undefined;
+  const progress = plain ? silent : createProgress(process.stderr, process.stderr.isTTY === true, colour, (line) => say(line));
+  const log = createLog({
+    format: flags.logFormat,
+    least: flags.verbose === true ? 'DEBUG' : flags.quiet === true ? 'WARNING' : 'INFO',
+    colour,
+    redactor,
+    write: (line) => progress.around(() => process.stderr.write(`${line}\n`)),
+  });
+  say = (line) => log('INFO', 'dataset.progress', line);
+  return { environment, collectors, stores, redactor, log, progress, print: (text) => process.stdout.write(`${redactor.redact(text)}\n`) };
+}
+
+function learnSecrets(redactor: Redactor, environment: Environment, shape: Shape, aliases: Readonly<Record<string, string>> = {}): void {
+  for (const [name, type] of Object.entries(shape)) {
+    if (!factsOf(type).secret) continue;
+    const found = lookUp(environment, name, aliases);
+    if (found !== undefined) redactor.add(found.value);
+  }
+}
+
+/** Whether a stream gets colours: `NO_COLOR` and `FORCE_COLOR` decide before the terminal does. */
+export function useColour(environment: Environment, tty: boolean | undefined): boolean {
+  if ((environment.get('NO_COLOR')?.value ?? '') !== '') return false;
+  const force = environment.get('FORCE_COLOR')?.value;
+  if (force !== undefined) return force !== '0' && force !== 'false';
+  return tty === true;
+}

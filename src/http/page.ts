@@ -1,0 +1,104 @@
+import { createHash, randomUUID } from 'node:crypto';
+import { type FileHandle, open, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Json } from '../json.ts';
+import type { Headers } from './pace.ts';
+
+/** One answer's records as NDJSON, whole, and what stood around them. */
+export interface Page {
+  readonly records: number;
+  readonly url: URL;
+  readonly status: number;
+  readonly headers: Headers;
+  /** The body with the records' array empty. */
+  readonly body: Json;
+  /** The records' lines in order. To be read once: a page too large for memory lies in a file that is removed behind. */
+  lines(): AsyncIterable<readonly Uint8Array[]>;
+  /** Tells this page's content from another's. */
+  readonly fingerprint: string;
+  /** Throws the content away. */
+  discard(): Promise<void>;
+}
+
+const IN_MEMORY = 8 * 2 ** 20;
+const SAMPLE = 4096;
+const READ_SIZE = 1 << 20;
+
+/** Gathers the lines of a page until it is known to be whole: in memory, beyond 8 MiB in a file. */
+export class PageBuffer {
+  #parts: Uint8Array[] = [];
+  #held = 0;
+  #bytes = 0;
+  #file: FileHandle | undefined;
+  #head: Uint8Array | undefined;
+  #tail: Uint8Array | undefined;
+  readonly #path: string;
+
+  constructor(folder: string) {
+    this.#path = join(folder, `page-${randomUUID()}.tmp`);
+  }
+
+  /** Takes lines over; resolves when there is room for more. */
+  add(parts: readonly Uint8Array[]): Promise<void> | undefined {
+    for (const part of parts) {
+      this.#parts.push(part);
+      this.#held += part.length;
+      this.#bytes += part.length;
+    }
+    this.#head ??= parts[0];
+    this.#tail = parts.at(-1) ?? this.#tail;
+    return this.#held > IN_MEMORY ? this.#spill() : undefined;
+  }
+
+  async #spill(): Promise<void> {
+    this.#file ??= await open(this.#path, 'w', 0o600);
+    this.#head = this.#head?.slice(0, SAMPLE);
+    this.#tail = this.#tail?.slice(-SAMPLE);
+    const bytes = Buffer.concat(this.#parts);
+    this.#parts = [];
+    this.#held = 0;
+    for (let done = 0; done < bytes.length; ) done += (await this.#file.write(bytes, done)).bytesWritten;
+  }
+
+  /** The page, now that its body came to its end. */
+  async finish(facts: Pick<Page, 'records' | 'url' | 'status' | 'headers' | 'body'>): Promise<Page> {
+    if (this.#file !== undefined) {
+      await this.#spill();
+      await this.#file.close();
+    }
+    const hash = createHash('sha1').update(`${facts.records} ${this.#bytes} `);
+    if (this.#head !== undefined) hash.update(this.#head.subarray(0, SAMPLE));
+    if (this.#tail !== undefined) hash.update(this.#tail.subarray(-SAMPLE));
+    return {
+      ...facts,
+      fingerprint: hash.digest('base64'),
+      lines: () => (this.#file === undefined ? inMemory(this.#parts) : this.#fromFile()),
+      discard: () => this.discard(),
+    };
+  }
+
+  async *#fromFile(): AsyncGenerator<readonly Uint8Array[]> {
+    const file = await open(this.#path, 'r');
+    try {
+      for (;;) {
+        const { bytesRead, buffer } = await file.read(Buffer.allocUnsafe(READ_SIZE), 0, READ_SIZE);
+        if (bytesRead === 0) break;
+        yield [buffer.subarray(0, bytesRead)];
+      }
+    } finally {
+      await file.close();
+      await rm(this.#path, { force: true });
+    }
+  }
+
+  /** Throws the page away. */
+  async discard(): Promise<void> {
+    this.#parts = [];
+    await this.#file?.close().catch(() => undefined);
+    if (this.#file !== undefined) await rm(this.#path, { force: true });
+  }
+}
+
+async function* inMemory(parts: readonly Uint8Array[]): AsyncGenerator<readonly Uint8Array[]> {
+  if (parts.length > 0) yield parts;
+}

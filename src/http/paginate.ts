@@ -1,0 +1,129 @@
+import { CollectError } from '../errors.ts';
+import { at, isObject, type Json, type JsonObject, numberAt, textAt } from '../json.ts';
+import { header, type Headers } from './pace.ts';
+
+/** Query parameters; undefined ones are left out, a list is a parameter repeated. */
+export type Query = Readonly<Record<string, string | number | boolean | readonly string[] | undefined>>;
+
+/** What a paginator sees of an answer. */
+export interface Seen {
+  readonly url: URL;
+  readonly headers: Headers;
+  /** The body without its records. */
+  readonly body: Json;
+  /** Records on this page. */
+  readonly records: number;
+  /** Records of the list so far, this page's included. */
+  readonly total: number;
+  /** The JSON body that was sent, if any. */
+  readonly sent: Json | undefined;
+}
+
+/** How to ask for the next page: another URL, other query parameters, or another body. */
+export type Next = { readonly url: string } | { readonly query: Query } | { readonly body: Json };
+
+/** Tells the next page from this one, or that there is none. A pure function. */
+export interface Paginator {
+  (seen: Seen): Next | undefined;
+  /** In a word, for `explain` and the docs. */
+  readonly about: string;
+  /** Whether the headers alone tell: then the next page is asked for while this one's body still comes. */
+  readonly fromHeaders?: boolean;
+  /** The pages behind the first, where they can be asked for at once. */
+  readonly ahead?: (first: Seen) => readonly Next[] | undefined;
+}
+
+function named(about: string, next: (seen: Seen) => Next | undefined, extra: Partial<Paginator> = {}): Paginator {
+  return Object.assign((seen: Seen) => next(seen), { about, ...extra });
+}
+
+/** RFC 8288: the `Link` header with `rel="next"`. `untilEmpty`: an empty page ends the list though it has a next link. */
+export function linkHeader({ untilEmpty = false } = {}): Paginator {
+  const next = (seen: Seen) => {
+    if (untilEmpty && seen.records === 0) return undefined;
+    const url = nextLink(header(seen.headers, 'link'));
+    return url === undefined ? undefined : { url };
+  };
+  return named('Link header', next, { fromHeaders: !untilEmpty });
+}
+
+/** The target of `rel="next"` in a `Link` header. */
+export function nextLink(link: string | undefined): string | undefined {
+  for (const match of (link ?? '').matchAll(/<([^<>]*)>((?:\s*;\s*[^\s=;,]+\s*(?:=\s*(?:"[^"]*"|[^\s",;]+))?)*)/g)) {
+    const relation = /;\s*rel\s*=\s*(?:"([^"]*)"|([^\s",;]+))/i.exec(match[2] ?? '');
+    if ((relation?.[1] ?? relation?.[2] ?? '').toLowerCase().split(/\s+/).includes('next')) return match[1];
+  }
+  return undefined;
+}
+
+/** The whole next URL stands in the body. */
+export function nextUrl(path: string): Paginator {
+  return named(`next URL in ${path}`, ({ body }) => {
+    const url = textAt(body, path);
+    return url === undefined ? undefined : { url };
+  });
+}
+
+/** Options of a cursor. */
+interface CursorOptions {
+  /** Name of the parameter it is sent back in. */
+  readonly as: string;
+  /** Sent in the JSON body instead of the query. */
+  readonly inBody?: boolean;
+  /** Path of a boolean that says whether there is more; without a cursor then is an error. */
+  readonly more?: string;
+}
+
+/** A cursor in the body, sent back as a parameter; its absence ends the list. */
+export function cursor(path: string, { as, inBody = false, more }: CursorOptions): Paginator {
+  return named(`cursor ${path} -> ${as}`, ({ body, sent }) => {
+    const value = textAt(body, path);
+    const promised = more === undefined ? undefined : at(body, more);
+    if (promised === false) return undefined;
+    if (value === undefined) {
+      if (promised === true) throw new CollectError('incomplete', `the vendor says there is more (${more}) but gives no cursor (${path})`);
+      return undefined;
+    }
+    return inBody ? { body: { ...(isObject(sent) ? sent : {}), [as]: value } as JsonObject } : { query: { [as]: value } };
+  });
+}
+
+/** Options of counted pages. */
+interface CountedOptions {
+  readonly as: string;
+  /** Path of the declared total; without one the first page that is not full ends the list. */
+  readonly total?: string;
+  /** Records a full page has. */
+  readonly size: number;
+  /** Whether pages may be asked for at once, once the total is known. */
+  readonly parallel?: boolean;
+}
+
+/** An integer offset: records so far are skipped. */
+export function offset({ as, total, size, parallel = false }: CountedOptions): Paginator {
+  const next = (seen: Seen) => {
+    const start = Number(seen.url.searchParams.get(as) ?? 0);
+    const declared = total === undefined ? undefined : numberAt(seen.body, total);
+    const reached = start + seen.records;
+    if (seen.records === 0) return undefined;
+    return (declared === undefined ? seen.records >= size : reached < declared) ? { query: { [as]: reached } } : undefined;
+  };
+  const ahead = (first: Seen) => {
+    const declared = total === undefined ? undefined : numberAt(first.body, total);
+    if (declared === undefined || first.records === 0) return undefined;
+    const out: Next[] = [];
+    for (let start = first.records; start < declared; start += first.records) out.push({ query: { [as]: start } });
+    return out;
+  };
+  return named(`offset ${as}`, next, parallel ? { ahead } : {});
+}
+
+/** A page number that counts up. */
+export function pageNumber({ as, total, size, first = 1 }: CountedOptions & { readonly first?: number }): Paginator {
+  return named(`page number ${as}`, (seen) => {
+    const number = Number(seen.url.searchParams.get(as) ?? first);
+    const pages = total === undefined ? undefined : numberAt(seen.body, total);
+    const more = pages === undefined ? seen.records >= size : seen.total < pages && seen.records > 0;
+    return more ? { query: { [as]: number + 1 } } : undefined;
+  });
+}

@@ -1,0 +1,205 @@
+import { randomUUID } from 'node:crypto';
+import { type Collector, idOf, parentOf, type Resource, tagOf } from '../collectors/collector.ts';
+import { type Environment, resolveShape } from '../config/environment.ts';
+import { programAliases, programShape } from '../config/program.ts';
+import { isRequired, type Shape, type Values } from '../config/setting.ts';
+import { asCollectError, ConfigError, configProblem, type Problem } from '../errors.ts';
+import type { Kind, Store } from '../stores/store.ts';
+import { assertSafe, type TemplateValues } from '../templating/template.ts';
+import { namesFor, nearest, patternsOf, selects } from './select.ts';
+
+/** A resource of this run. */
+export interface PlannedDataset {
+  readonly tag: string;
+  readonly collector: string;
+  readonly resource: string;
+  readonly definition: Resource<unknown>;
+  readonly kind: Kind;
+  readonly id: readonly string[];
+  readonly uploadId: string;
+  /** False for a parent that is read only for its children. */
+  readonly stored: boolean;
+}
+
+/** A collector that is switched on, with its settings. */
+export interface ActiveCollector {
+  readonly collector: Collector;
+  readonly settings: Values<Shape>;
+  readonly datasets: readonly PlannedDataset[];
+}
+
+/** A store that is switched on, with its settings. */
+export interface ActiveStore {
+  readonly store: Store;
+  readonly settings: Values<Shape>;
+}
+
+/** What a run will do. */
+export interface Plan {
+  readonly program: Values<typeof programShape>;
+  readonly tenancy: string;
+  readonly at: Date;
+  readonly collectors: readonly ActiveCollector[];
+  readonly stores: readonly ActiveStore[];
+  /** What is wrong but does not stop the rest. */
+  readonly problems: readonly Problem[];
+}
+
+/** What the user asked for. */
+export interface Wanted {
+  readonly only: readonly string[];
+  readonly exclude: readonly string[];
+  readonly tenancy?: string | undefined;
+}
+
+/** Rooms to choose from. */
+export interface Rooms {
+  readonly collectors: readonly Collector[];
+  readonly stores: readonly Store[];
+}
+
+/**
+ * Turns environment and flags into a plan.
+ * @throws {ConfigError} with every problem found, when one of them forbids to call any vendor
+ */
+export function activate(environment: Environment, rooms: Rooms, wanted: Wanted, at: Date): Plan {
+  const fatal: Problem[] = [];
+  const problems: Problem[] = [];
+  const program = programOf(environment, fatal);
+  const tenancy = wanted.tenancy ?? program.TENANCY;
+  collecting(fatal, 'TENANCY', () => assertSafe('TENANCY', tenancy));
+  const only = patternsOf(wanted.only);
+  const exclude = patternsOf(wanted.exclude);
+  fatal.push(...unmatched('--only', only, rooms.collectors), ...unmatched('--exclude', exclude, rooms.collectors));
+  const collectors: ActiveCollector[] = [];
+  for (const collector of rooms.collectors) {
+    const chosen = chooseDatasets(collector, only, exclude);
+    if (!chosen.some((dataset) => dataset.stored)) continue;
+    const settings = settingsOf(environment, collector, only.length > 0, problems, fatal);
+    if (settings !== undefined) collectors.push({ collector, settings, datasets: chosen });
+  }
+  const stores = activeStores(environment, rooms.stores, fatal);
+  const planned = collectors.flatMap((active) => active.datasets.filter((dataset) => dataset.stored));
+  for (const store of stores) fatal.push(...targetProblems(store, planned, tenancy, at));
+  if (stores.length > 0 && stores.every((store) => isOff(store, tenancy, at))) {
+    fatal.push(configProblem('stores', 'no store is switched on', 'set STORE_FILE or another STORE_ variable'));
+  }
+  if (fatal.length > 0) throw new ConfigError([...fatal, ...problems]);
+  return { program, tenancy, at, collectors, stores: stores.filter((store) => !isOff(store, tenancy, at)), problems };
+}
+
+/** The program's own settings. */
+export function programOf(environment: Environment, problems: Problem[]): Values<typeof programShape> {
+  const resolved = resolveShape(environment, 'cyber-collect', programShape, programAliases);
+  problems.push(...resolved.problems);
+  return resolved.values ?? (resolveShape({ get: () => undefined }, 'cyber-collect', programShape).values as Values<typeof programShape>);
+}
+
+/** Whether a collector runs without any variable, and so only when it is named. */
+export function needsNaming(collector: Collector): boolean {
+  return !Object.values(collector.env).some(isRequired);
+}
+
+function chooseDatasets(collector: Collector, only: readonly string[], exclude: readonly string[]): PlannedDataset[] {
+  const resources = Object.keys(collector.resources);
+  const wanted = new Set(
+    resources.filter((resource) => {
+      const named = only.length === 0 ? !needsNaming(collector) : only.some((pattern) => selects(pattern, collector.name, resource));
+      return named && !exclude.some((pattern) => selects(pattern, collector.name, resource));
+    }),
+  );
+  const needed = new Set(wanted);
+  for (const resource of needed) {
+    const parent = parentOf(collector.resources[resource] as Resource<unknown>);
+    if (parent !== undefined) needed.add(parent);
+  }
+  return resources
+    .filter((resource) => needed.has(resource))
+    .map((resource) => {
+      const definition = collector.resources[resource] as Resource<unknown>;
+      return {
+        tag: tagOf(collector.name, resource),
+        collector: collector.name,
+        resource,
+        definition,
+        kind: definition.kind ?? 'snapshot',
+        id: idOf(definition),
+        uploadId: randomUUID(),
+        stored: wanted.has(resource),
+      };
+    });
+}
+
+function settingsOf(environment: Environment, collector: Collector, named: boolean, problems: Problem[], fatal: Problem[]): Values<Shape> | undefined {
+  const resolved = resolveShape(environment, collector.name, collector.env, collector.aliases);
+  problems.push(...resolved.problems);
+  if (resolved.state === 'idle' && named) {
+    const names = resolved.missing.join(', ');
+    fatal.push(configProblem(collector.name, 'it is named but not configured', `set ${names}`, 'Environment variable not set'));
+  }
+  if (resolved.values === undefined) return undefined;
+  const { values } = resolved;
+  const usable = collecting(problems, collector.name, () => collector.http?.(values));
+  return usable ? values : undefined;
+}
+
+function activeStores(environment: Environment, stores: readonly Store[], fatal: Problem[]): ActiveStore[] {
+  return stores.flatMap((store) => {
+    const resolved = resolveShape(environment, store.name, store.env, store.aliases);
+    fatal.push(...resolved.problems);
+    return resolved.values === undefined ? [] : [{ store, settings: resolved.values }];
+  });
+}
+
+function isOff({ store, settings }: ActiveStore, tenancy: string, at: Date): boolean {
+  try {
+    return store.targets(settings, 'snapshot', { uuid: randomUUID(), tag: 'probe', tenancy, at }) === undefined;
+  } catch {
+    return false;
+  }
+}
+
+/** Templates that are not valid, and targets that two datasets would share. */
+function targetProblems({ store, settings }: ActiveStore, planned: readonly PlannedDataset[], tenancy: string, at: Date): Problem[] {
+  const problems: Problem[] = [];
+  const taken = new Map<string, string>();
+  const probes = planned.length > 0 ? planned : [{ tag: 'probe', kind: 'snapshot' as const, uploadId: randomUUID() }];
+  for (const { tag, kind, uploadId } of probes) {
+    const names: TemplateValues = { uuid: uploadId, tag, tenancy, at };
+    const fine = collecting(problems, `store ${store.name}`, () => {
+      for (const target of new Set(store.targets(settings, kind, names) ?? [])) {
+        const other = taken.get(target);
+        if (other !== undefined) {
+          problems.push(configProblem(`store ${store.name}`, `${other} and ${tag} would both be written to ${target}`, 'add %TAG to the template'));
+        }
+        taken.set(target, tag);
+      }
+    });
+    if (!fine) return problems;
+  }
+  return problems.slice(0, 5);
+}
+
+function unmatched(flag: string, patterns: readonly string[], collectors: readonly Collector[]): Problem[] {
+  const known = collectors.flatMap((collector) => Object.keys(collector.resources).map((resource) => [collector.name, resource] as const));
+  const names = new Set(known.flatMap(([collector, resource]) => namesFor(collector, resource)));
+  return patterns
+    .filter((pattern) => !known.some(([collector, resource]) => selects(pattern, collector, resource)))
+    .map((pattern) => {
+      const near = nearest(pattern, names);
+      return configProblem(flag, `nothing is called '${pattern}'`, near === undefined ? 'see cyber-collect list' : `did you mean ${near}?`, 'Unknown name');
+    });
+}
+
+/** Runs a check; what it throws becomes a problem. */
+function collecting(problems: Problem[], where: string, check: () => unknown): boolean {
+  try {
+    check();
+    return true;
+  } catch (thrown) {
+    const error = asCollectError(thrown);
+    const mend = error.mend ?? 'correct it';
+    problems.push(configProblem(where, error.message, mend, error.code === 'config' ? 'Configuration not valid' : error.title));
+    return false;
+  }
+}

@@ -1,0 +1,224 @@
+import { type Children, type Context, isCustom, type Listing, parentOf, requestOf } from '../collectors/collector.ts';
+import { spoolRecords, SpoolWriter, type Spool } from '../envelope/spool.ts';
+import { asCollectError, CollectError } from '../errors.ts';
+import type { Http, ListRequest, Meter } from '../http/client.ts';
+import { dropping, keeping } from '../http/fields.ts';
+import type { Page } from '../http/page.ts';
+import { at as valueAt, isObject, type JsonObject, numberAt, textAt } from '../json.ts';
+import type { PlannedDataset } from './activate.ts';
+import { Identities } from './identities.ts';
+
+/** A dataset as it came in, or why it did not. */
+export type Collected =
+  | { readonly verdict: 'complete' | 'empty'; readonly spool: Spool; readonly expected?: number }
+  | { readonly verdict: 'failed' | 'denied'; readonly error: CollectError };
+
+/** What a dataset's progress is told by. */
+export interface Tally extends Meter {
+  pages: number;
+  records: number;
+  expected?: number | undefined;
+}
+
+/** What collecting a dataset needs. */
+export interface CollectOptions {
+  readonly dataset: PlannedDataset;
+  readonly settings: unknown;
+  readonly http: Http;
+  readonly tally: Tally;
+  readonly signal: AbortSignal;
+  readonly at: Date;
+  /** Where the spool goes. */
+  readonly path: string;
+  /** Folder for what does not fit in memory. */
+  readonly scratch: string;
+  /** The parent's records, once it is complete. */
+  readonly parent: Promise<Collected> | undefined;
+  readonly sleep: (seconds: number) => Promise<void>;
+  readonly warn: (message: string) => void;
+}
+
+const ATTEMPTS = 2;
+
+/** Reads a dataset whole into its spool. What a second reading may heal (a dead cursor, totals that disagree) is read twice. */
+export async function collect(options: CollectOptions): Promise<Collected> {
+  const parent = await options.parent;
+  if (parent !== undefined && 'error' in parent) {
+    const message = `${options.dataset.tag} needs ${parentOf(options.dataset.definition)}, which is ${parent.verdict}: ${parent.error.message}`;
+    return { verdict: 'failed', error: new CollectError(parent.error.code, message, parent.error.mend === undefined ? {} : { mend: parent.error.mend }) };
+  }
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await readOnce(options, parent?.spool);
+    } catch (thrown) {
+      options.signal.throwIfAborted();
+      const error = asCollectError(thrown);
+      if (attempt < ATTEMPTS && (error.code === 'incomplete' || error.code === 'expired')) {
+        options.warn(`${error.message}; reading it once more from the start`);
+        continue;
+      }
+      return { verdict: error.code === 'denied' ? 'denied' : 'failed', error };
+    }
+  }
+}
+
+async function readOnce(options: CollectOptions, parent: Spool | undefined): Promise<Collected> {
+  const { dataset, tally, path, scratch } = options;
+  const spool = await SpoolWriter.create(path);
+  const identities = dataset.id.length > 0 && dataset.definition.repeats !== true ? new Identities(dataset.id, scratch) : undefined;
+  tally.pages = 0;
+  tally.records = 0;
+  tally.expected = undefined;
+  const take = (lines: readonly Uint8Array[]) => {
+    identities?.add(lines);
+    return spool.write(lines);
+  };
+  try {
+    for await (const batch of batchesOf(options, parent)) {
+      if (isPage(batch)) {
+        for await (const lines of batch.lines()) await take(lines);
+        tally.records += batch.records;
+      } else {
+        await take(batch.map((record) => Buffer.from(`${JSON.stringify(record)}\n`)));
+        tally.records += batch.length;
+      }
+      tally.pages += 1;
+      await identities?.flush();
+    }
+    await assertWhole(options, identities);
+    const finished = await spool.finish(tally.records);
+    const expected = tally.expected === undefined ? {} : { expected: tally.expected };
+    return { verdict: finished.records === 0 ? 'empty' : 'complete', spool: finished, ...expected };
+  } catch (error) {
+    await spool.abort();
+    throw error;
+  } finally {
+    await identities?.close();
+  }
+}
+
+/** What came, held against what was declared and against itself. */
+async function assertWhole({ dataset, tally }: CollectOptions, identities: Identities | undefined): Promise<void> {
+  const drift = 'drift' in dataset.definition ? (dataset.definition.drift ?? 0) : 0;
+  if (tally.expected !== undefined && tally.records < Math.floor(tally.expected * (1 - drift))) {
+    throw new CollectError('incomplete', `${tally.records} records came of ${tally.expected} that the vendor declared`);
+  }
+  const repeats = (await identities?.repeats()) ?? 0;
+  if (repeats > 0) {
+    throw new CollectError('incomplete', `${repeats} of ${tally.records} records came twice, so others may be missing`);
+  }
+}
+
+function isPage(batch: Page | readonly JsonObject[]): batch is Page {
+  return 'fingerprint' in batch;
+}
+
+async function* batchesOf(options: CollectOptions, parent: Spool | undefined): AsyncGenerator<Page | readonly JsonObject[]> {
+  const { definition } = options.dataset;
+  if (isCustom(definition)) yield* definition.collect(contextOf(options, parent));
+  else if (parent !== undefined) yield* childPages(options, definition as Children<unknown>, parent);
+  else {
+    for await (const page of options.http.pages(listRequest(options, definition))) {
+      noteTotal(options.tally, definition, page);
+      yield page;
+    }
+  }
+}
+
+function noteTotal(tally: Tally, listing: Listing<unknown>, page: Page): void {
+  if (listing.total === undefined) return;
+  const declared = numberAt(page.body, listing.total);
+  if (declared !== undefined) tally.expected = declared;
+}
+
+/** The call of a listing with what is done to each of its records: secrets out, the parent's fields in. */
+function listRequest(options: CollectOptions, listing: Listing<unknown>, kept?: JsonObject): ListRequest {
+  const { paginate, ...request } = { ...requestOf(listing, options.settings), paginate: listing.paginate };
+  const edits = [
+    ...(listing.secrets === undefined ? [] : [dropping(listing.secrets)]),
+    ...(kept === undefined ? [] : [keeping(kept)]),
+  ];
+  return {
+    ...request,
+    ...(paginate === undefined ? {} : { paginate: paginate ?? lastPage }),
+    ...(listing.absent === undefined ? {} : { absent: listing.absent }),
+    ...(edits.length === 0 ? {} : { edit: (record: Uint8Array) => edits.reduce((bytes, change) => change(bytes), record) }),
+  };
+}
+
+const lastPage = Object.assign(() => undefined, { about: 'one page' });
+
+/** Every parent's list, several at once, handed on in the parents' order. */
+async function* childPages(options: CollectOptions, children: Children<unknown>, parent: Spool): AsyncGenerator<Page> {
+  const open = async function* (): AsyncGenerator<AsyncGenerator<Page>> {
+    for await (const record of parentRecords(parent)) {
+      if (children.where?.(record) === false) continue;
+      const kept = children.keep === undefined ? undefined : keptOf(children.keep, record);
+      const listing = { ...children, path: fill(children.path, record) };
+      yield options.http.pages(listRequest(options, listing, kept));
+    }
+  };
+  yield* inOrder(open(), options.http.concurrency);
+}
+
+/** Runs several generators at once, each a page ahead, and hands on their pages in order. */
+async function* inOrder(lists: AsyncGenerator<AsyncGenerator<Page>>, most: number): AsyncGenerator<Page> {
+  const begun: { readonly list: AsyncGenerator<Page>; readonly first: Promise<IteratorResult<Page>> }[] = [];
+  let done = false;
+  try {
+    for (;;) {
+      while (!done && begun.length < most) {
+        const next = await lists.next();
+        done = next.done === true;
+        if (next.done === true) break;
+        const first = next.value.next();
+        first.catch(() => undefined);
+        begun.push({ list: next.value, first });
+      }
+      const head = begun.shift();
+      if (head === undefined) return;
+      for (let step = await head.first; step.done !== true; step = await head.list.next()) yield step.value;
+    }
+  } finally {
+    await Promise.allSettled(begun.map(({ list }) => list.return(undefined)));
+  }
+}
+
+async function* parentRecords(parent: Spool): AsyncGenerator<JsonObject> {
+  for await (const line of spoolRecords(parent)) {
+    const record: unknown = JSON.parse(line.toString('utf8'));
+    if (isObject(record)) yield record;
+  }
+}
+
+function keptOf(keep: Readonly<Record<string, string>>, record: JsonObject): JsonObject {
+  return Object.fromEntries(Object.entries(keep).map(([field, path]) => [field, valueAt(record, path) ?? null]));
+}
+
+/** A path with `{name}` filled from a record. */
+function fill(path: string, record: JsonObject): string {
+  return path.replace(/\{([^}]+)\}/g, (_, name: string) => {
+    const value = textAt(record, name);
+    if (value === undefined) throw new CollectError('vendor', `a parent record has no '${name}' to fill ${path} with`);
+    return encodeURIComponent(value);
+  });
+}
+
+function contextOf(options: CollectOptions, parent: Spool | undefined): Context<unknown> {
+  const { http, settings, signal, at, sleep, warn, tally } = options;
+  return {
+    settings,
+    http,
+    signal,
+    at,
+    sleep,
+    warn,
+    parents: () => {
+      if (parent === undefined) throw new CollectError('defect', 'the resource names no parent');
+      return parentRecords(parent);
+    },
+    expect: (records) => {
+      tally.expected = records;
+    },
+  };
+}

@@ -1,0 +1,70 @@
+import type { Problem } from '../errors.ts';
+import type { Delivery } from './deliver.ts';
+
+/** How a dataset ended. */
+export type DatasetVerdict = 'complete' | 'empty' | 'failed' | 'denied' | 'restored' | 'quarantined';
+
+/** One dataset of a run, as users, scripts and the run record see it. */
+export interface DatasetResult {
+  readonly tag: string;
+  readonly collector: string;
+  readonly resource: string;
+  readonly verdict: DatasetVerdict;
+  /** What went wrong before the backup stepped in. */
+  readonly cause?: 'failed' | 'denied' | 'quarantined';
+  readonly records: number;
+  readonly expected?: number;
+  readonly pages: number;
+  readonly requests: number;
+  readonly retries: number;
+  readonly waited_ms: number;
+  readonly duration_ms: number;
+  readonly reason?: string;
+  readonly mend?: string;
+  /** Heading of what went wrong. */
+  readonly title?: string;
+  readonly upload_id: string;
+  readonly sha256?: string;
+  readonly stale?: true;
+  /** Age of a restored copy in seconds. */
+  readonly age_s?: number;
+  readonly stores: readonly Delivery[];
+}
+
+/** A run, as `--output json` prints it and the run record keeps it. */
+export interface RunSummary {
+  readonly run_id: string;
+  readonly version: string;
+  readonly tenancy: string;
+  readonly started_at: string;
+  readonly finished_at: string;
+  readonly exit_code: number;
+  readonly datasets: readonly DatasetResult[];
+  readonly problems: readonly Problem[];
+}
+
+/** What decides the exit code beside the datasets. */
+export interface Ending {
+  /** 130 or 143 after a signal. */
+  readonly signal?: number | undefined;
+  readonly deadline: boolean;
+  readonly defect: boolean;
+  readonly locked: boolean;
+  readonly misconfigured: boolean;
+  /** Collectors that were active, and those of them whose credentials were refused. */
+  readonly active: number;
+  readonly refused: number;
+}
+
+/** The documented exit code: the first that applies of 130/143, 1, 8, 2, 124, 4, 3, 6, 5, 0. */
+export function exitCode(ending: Ending, datasets: readonly DatasetResult[]): number {
+  if (ending.signal !== undefined) return ending.signal;
+  if (ending.defect) return 1;
+  if (ending.locked) return 8;
+  if (ending.misconfigured) return 2;
+  if (ending.deadline) return 124;
+  if (ending.active > 0 && ending.refused === ending.active) return 4;
+  if (datasets.some(({ verdict }) => verdict !== 'complete' && verdict !== 'empty')) return 3;
+  if (datasets.some(({ stores }) => stores.some(({ error }) => error !== undefined))) return 6;
+  return ending.active === 0 ? 5 : 0;
+}

@@ -1,0 +1,53 @@
+import { createHash } from 'node:crypto';
+import { spoolChunks } from '../envelope/spool.ts';
+import { CollectError } from '../errors.ts';
+import type { Dataset } from './store.ts';
+
+/** The table beside the datasets' own that lists every upload, also those without records. */
+export const UPLOADS = 'cyber_collect_uploads';
+
+/**
+ * The tag as a table's name.
+ * @throws {CollectError} config
+ */
+export function tableOf(tag: string): string {
+  if (/^[a-z][a-z0-9_]{0,62}$/.test(tag) && tag !== UPLOADS) return tag;
+  throw new CollectError('config', `'${tag}' is no name for a table`, {
+    mend: 'use a tag of at most 63 lower-case letters, digits and underscores',
+  });
+}
+
+/** The view of a tag's newest upload; a long tag is cut and told apart by a hash, as names end at 63 bytes. */
+export function latestOf(tag: string): string {
+  if (tag.length <= 56) return `${tag}_latest`;
+  return `${tag.slice(0, 47)}_${createHash('sha256').update(tag).digest('hex').slice(0, 8)}_latest`;
+}
+
+/** An SQL identifier, quoted. */
+export function quoted(name: string): string {
+  return `"${name.replaceAll('"', '""')}"`;
+}
+
+/**
+ * The spool's chunks, checked to be as long as it was written.
+ * @throws {CollectError} store when it cannot be read or was shortened
+ */
+export async function* wholeSpool({ tag, spool }: Dataset): AsyncGenerator<Buffer> {
+  let bytes = 0;
+  try {
+    for await (const chunk of spoolChunks(spool)) {
+      bytes += chunk.length;
+      yield chunk;
+    }
+  } catch (cause) {
+    const code = (cause as NodeJS.ErrnoException).code;
+    if (code === undefined) throw cause;
+    throw new CollectError('store', `the spool of ${tag} cannot be read (${code})`, { mend: 'run again', cause });
+  }
+  if (bytes !== spool.bytes) throw damaged(tag, `${bytes} of ${spool.bytes} bytes`);
+}
+
+/** The error for a spool that is not what was collected. */
+export function damaged(tag: string, found: string): CollectError {
+  return new CollectError('store', `the spool of ${tag} is damaged: ${found} are there`, { mend: 'run again' });
+}
