@@ -59,6 +59,8 @@ export interface Custom<V> extends ResourceFacts {
   readonly each?: string;
   /** Fields it adds to the vendor's records, `_name` -> what it is. */
   readonly adds?: Readonly<Record<string, string>>;
+  /** A cheap call that needs the same permission: what `doctor` tries instead of an export. */
+  readonly probe?: Request;
   collect(context: Context<V>): AsyncIterable<Page | readonly JsonObject[]>;
 }
 

@@ -61,7 +61,7 @@ export interface Explanation {
 function describe(environment: Environment, stores: readonly Store[], collector: Collector, resource: string, definition: Resource<never>, tenancy: string | undefined): Explanation {
   const tag = tagOf(collector.name, resource);
   const resolved = resolveShape(environment, collector.name, collector.env, collector.aliases);
-  const facts = resourceFacts(collector, definition as Resource<unknown>, resolved.values);
+  const facts = resourceFacts(collector, definition, resolved.values);
   return {
     tag,
     collector: collector.name,
@@ -75,7 +75,7 @@ function describe(environment: Environment, stores: readonly Store[], collector:
 }
 
 /** What a resource's definition says in words. Without settings the collector's usual paging is not known. */
-export function resourceFacts(collector: Collector, definition: Resource<unknown>, settings?: unknown) {
+export function resourceFacts(collector: Collector, definition: Resource<never>, settings?: unknown) {
   const listing = isCustom(definition) ? undefined : definition;
   const usual = settings === undefined ? undefined : collector.http?.(settings as never).paginate;
   const paging = listing === undefined ? 'its own' : listing.paginate === null ? 'one page' : (listing.paginate ?? usual)?.about;

@@ -35,12 +35,17 @@ export function environmentOf(variables: Readonly<Record<string, string | undefi
   };
 }
 
+/** The process's own environment, without any file. */
+export function processEnvironment(): Environment {
+  return environmentOf(process.env);
+}
+
 /**
  * The process's environment, then each env file in turn; without any, `.env` of the working directory if there is one.
  * @throws {ConfigError} for a file that cannot be read or holds a line that is no assignment
  */
 export function loadEnvironment(files: readonly string[], cwd = process.cwd()): Environment {
-  const layers: Environment[] = [environmentOf(process.env)];
+  const layers: Environment[] = [processEnvironment()];
   const problems: Problem[] = [];
   for (const file of files.length > 0 ? files : ['.env']) {
     const text = readText(resolve(cwd, file), files.length > 0, problems);

@@ -40,6 +40,8 @@ export interface ClientSettings {
   /** Epoch milliseconds. */
   readonly deadline?: number;
   readonly clock?: Clock;
+  /** Sees the headers of every answer. */
+  readonly observe?: (headers: Headers) => void;
 }
 
 /** One call. */
@@ -339,6 +341,7 @@ export class Client {
       if (!open) sent = (await this.#options.auth?.headers({ method: request.method ?? 'GET', url, body }, this.#exchange(meter, signal))) ?? {};
       incoming = await this.#send(request, url, body, open ? {} : sent, meter, signal, open);
       this.#pacer.observe(incoming.headers);
+      this.#settings.observe?.(incoming.headers);
       if (incoming.status < 300) {
         const { value, body: outside } = await read(incoming);
         const verdict = rules.length === 0 ? OK : classify(incoming.status, JSON.stringify(outside), rules);

@@ -20,22 +20,31 @@ export interface Tally extends Meter {
   expected?: number | undefined;
 }
 
-/** What collecting a dataset needs. */
-export interface CollectOptions {
+/** What reading a dataset needs. */
+export interface ReadOptions {
   readonly dataset: PlannedDataset;
   readonly settings: unknown;
   readonly http: Http;
   readonly tally: Tally;
   readonly signal: AbortSignal;
   readonly at: Date;
+  readonly sleep: (seconds: number) => Promise<void>;
+  readonly warn: (message: string) => void;
+}
+
+/** What collecting a dataset needs. */
+export interface CollectOptions extends ReadOptions {
   /** Where the spool goes. */
   readonly path: string;
   /** Folder for what does not fit in memory. */
   readonly scratch: string;
   /** The parent's records, once it is complete. */
   readonly parent: Promise<Collected> | undefined;
-  readonly sleep: (seconds: number) => Promise<void>;
-  readonly warn: (message: string) => void;
+}
+
+/** A tally of nothing yet. */
+export function newTally(): Tally {
+  return { requests: 0, retries: 0, waited_ms: 0, bytes: 0, pages: 0, records: 0 };
 }
 
 const ATTEMPTS = 2;
@@ -109,11 +118,13 @@ async function assertWhole({ dataset, tally }: CollectOptions, identities: Ident
   }
 }
 
-function isPage(batch: Page | readonly JsonObject[]): batch is Page {
+/** Whether a batch is a page of the vendor's. */
+export function isPage(batch: Page | readonly JsonObject[]): batch is Page {
   return 'fingerprint' in batch;
 }
 
-async function* batchesOf(options: CollectOptions, parent: Spool | undefined): AsyncGenerator<Page | readonly JsonObject[]> {
+/** A dataset as it comes: pages, or records made by its collector. */
+export async function* batchesOf(options: ReadOptions, parent: Spool | undefined): AsyncGenerator<Page | readonly JsonObject[]> {
   const { definition } = options.dataset;
   if (isCustom(definition)) yield* definition.collect(contextOf(options, parent));
   else if (parent !== undefined) yield* childPages(options, definition as Children<unknown>, parent);
@@ -132,7 +143,7 @@ function noteTotal(tally: Tally, listing: Listing<unknown>, page: Page): void {
 }
 
 /** The call of a listing with what is done to each of its records: secrets out, the parent's fields in. */
-function listRequest(options: CollectOptions, listing: Listing<unknown>, kept?: JsonObject): ListRequest {
+function listRequest(options: ReadOptions, listing: Listing<unknown>, kept?: JsonObject): ListRequest {
   const { paginate, ...request } = { ...requestOf(listing, options.settings), paginate: listing.paginate };
   const edits = [
     ...(listing.secrets === undefined ? [] : [dropping(listing.secrets)]),
@@ -149,7 +160,7 @@ function listRequest(options: CollectOptions, listing: Listing<unknown>, kept?: 
 const lastPage = Object.assign(() => undefined, { about: 'one page' });
 
 /** Every parent's list, several at once, handed on in the parents' order. */
-async function* childPages(options: CollectOptions, children: Children<unknown>, parent: Spool): AsyncGenerator<Page> {
+async function* childPages(options: ReadOptions, children: Children<unknown>, parent: Spool): AsyncGenerator<Page> {
   const open = async function* (): AsyncGenerator<AsyncGenerator<Page>> {
     for await (const record of parentRecords(parent)) {
       if (children.where?.(record) === false) continue;
@@ -204,7 +215,7 @@ function fill(path: string, record: JsonObject): string {
   });
 }
 
-function contextOf(options: CollectOptions, parent: Spool | undefined): Context<unknown> {
+function contextOf(options: ReadOptions, parent: Spool | undefined): Context<unknown> {
   const { http, settings, signal, at, sleep, warn, tally } = options;
   return {
     settings,

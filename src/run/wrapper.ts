@@ -5,14 +5,14 @@ import pLimit from 'p-limit';
 import { parentOf } from '../collectors/collector.ts';
 import { timestampOf } from '../envelope/metadata.ts';
 import { asCollectError, CollectError, type Problem, problemOf } from '../errors.ts';
-import { Client, type ClientSettings } from '../http/client.ts';
-import { createDispatcher } from '../http/dispatcher.ts';
+import type { Client, ClientSettings } from '../http/client.ts';
 import { systemClock } from '../http/pace.ts';
 import type { Log } from '../report/log.ts';
 import type { Progress } from '../report/progress.ts';
 import type { Dataset } from '../stores/store.ts';
 import type { ActiveCollector, Plan, PlannedDataset } from './activate.ts';
-import { type Collected, collect, type Tally } from './collect.ts';
+import { clientOf, clientSettings } from './client.ts';
+import { type Collected, collect, newTally, type Tally } from './collect.ts';
 import { deliver, deliverRestored, type OpenStore, openStores } from './deliver.ts';
 import { restore } from './restore.ts';
 import { selects } from './select.ts';
@@ -67,7 +67,7 @@ export async function runPlan(plan: Plan, options: RunOptions): Promise<RunSumma
     options,
     folder,
     stores: await openStores(plan.stores, { tenancy: plan.tenancy, at: plan.at, warn: (message) => options.log('WARNING', 'store.warning', message) }),
-    client: clientSettings(plan, options, folder),
+    client: clientSettings(plan, { version: options.version, deadline: options.deadline, scratch: folder }),
     signal: AbortSignal.any([options.signal, deadline.signal]),
     problems: [...plan.problems],
     locked: [],
@@ -98,12 +98,11 @@ export async function runPlan(plan: Plan, options: RunOptions): Promise<RunSumma
 
 /** One collector under its lock: every dataset at its own pace, children behind their parents. */
 async function runCollector(run: Run, active: ActiveCollector): Promise<readonly DatasetResult[]> {
-  const { collector, settings, datasets } = active;
+  const { collector, datasets } = active;
   let release: (() => Promise<void>) | undefined;
   try {
     release = await lock(run.options.state, hostname(), run.plan.tenancy, collector.name);
-    const options = collector.http?.(settings);
-    const client = options === undefined ? undefined : new Client(options, run.client, collector.errors ?? []);
+    const client = clientOf(active, run.client);
     const collected = new Map<string, Promise<Collected>>();
     const results: Promise<DatasetResult | undefined>[] = [];
     for (const dataset of parentsFirst(datasets)) {
@@ -138,15 +137,15 @@ interface Coming {
   readonly result: Promise<DatasetResult | undefined>;
 }
 
-function runDataset(run: Run, active: ActiveCollector, dataset: PlannedDataset, client: Client | undefined, parent: Promise<Collected> | undefined): Coming {
+function runDataset(run: Run, active: ActiveCollector, dataset: PlannedDataset, client: Client, parent: Promise<Collected> | undefined): Coming {
   const { signal } = run;
-  const tally: Tally = { requests: 0, retries: 0, waited_ms: 0, bytes: 0, pages: 0, records: 0 };
+  const tally: Tally = newTally();
   const started = Date.now();
   run.options.progress.begin(dataset.tag, tally);
   const coming = collect({
     dataset,
     settings: active.settings,
-    http: (client ?? noClient(run, active)).http(tally, signal),
+    http: client.http(tally, signal),
     tally,
     signal,
     at: run.plan.at,
@@ -168,11 +167,6 @@ function runDataset(run: Run, active: ActiveCollector, dataset: PlannedDataset, 
     return settled;
   });
   return { coming, result };
-}
-
-/** A client for collectors that speak to no API: any call through it is a defect of theirs. */
-function noClient(run: Run, { collector }: ActiveCollector): Client {
-  return new Client({ baseUrl: new URL(`https://${collector.name}.invalid`) }, run.client, []);
 }
 
 /** Verify, then deliver what is whole or restore what is not. */
@@ -291,29 +285,5 @@ function endingOf(run: Run, datasets: readonly DatasetResult[], deadline: boolea
     misconfigured: run.plan.problems.length > 0,
     active: run.plan.collectors.length,
     refused: refused.length,
-  };
-}
-
-function clientSettings({ program, at }: Plan, options: RunOptions, scratch: string): ClientSettings {
-  return {
-    dispatcher: createDispatcher({
-      httpProxy: program.HTTP_PROXY,
-      httpsProxy: program.HTTPS_PROXY,
-      noProxy: program.NO_PROXY,
-      caFile: program.CYBER_COLLECT_CA_FILE,
-      clientCert: program.CYBER_COLLECT_CLIENT_CERT,
-      clientKey: program.CYBER_COLLECT_CLIENT_KEY,
-      headersTimeout: program.CYBER_COLLECT_HEADERS_TIMEOUT,
-      bodyTimeout: program.CYBER_COLLECT_BODY_TIMEOUT,
-      connections: program.CYBER_COLLECT_REQUESTS,
-    }),
-    scratch,
-    userAgent: `cyber-collect/${options.version}`,
-    concurrency: program.CYBER_COLLECT_REQUESTS,
-    headroom: program.CYBER_COLLECT_HEADROOM / 100,
-    maxBody: program.CYBER_COLLECT_MAX_BODY_MIB * 2 ** 20,
-    maxRecord: program.CYBER_COLLECT_MAX_RECORD_MIB * 2 ** 20,
-    maxPages: program.CYBER_COLLECT_MAX_PAGES,
-    deadline: at.getTime() + options.deadline * 1000,
   };
 }

@@ -68,6 +68,8 @@ export interface Store<S extends Shape = Shape> {
   readonly env: S;
   /** Other names of its variables, alias -> name. */
   readonly aliases?: Readonly<Record<string, string>>;
+  /** Variables of a worked example for the docs; no secrets. */
+  readonly example?: Readonly<Record<string, string>>;
   /**
    * Every place a dataset would be written to; two datasets with one target are refused before any vendor is called.
    * Undefined when the settings switch the store off.

@@ -27,6 +27,7 @@ export default defineStore({
     STORE_FILE_EVENTS: setting('Path template for events, which must name each run', text('../data/source/%TAG/%TENANCY/%YYYY-%MM-%DD/%UUID.json')),
     STORE_FILE_FORMAT: setting('Format, where the end of the path should not decide', choice(FORMATS, 'auto')),
   },
+  example: { STORE_FILE: './data/%TAG/%TENANCY.ndjson.gz' },
   targets(settings, kind, names) {
     if (settings.STORE_FILE === 'none') return undefined;
     return [pathOf(settings, kind, names)];

@@ -167,15 +167,12 @@ function gate(places: number): <T>(work: () => Promise<T>) => Promise<T> {
 }
 
 async function borrow<T>(client: PoolClient, work: (client: PoolClient) => Promise<T>): Promise<T> {
-  const ignore = () => undefined; // a lost connection also fails the query under way
-  client.on('error', ignore);
   let broken = true;
   try {
     const result = await work(client);
     broken = false;
     return result;
   } finally {
-    client.off('error', ignore);
     client.release(broken);
   }
 }
@@ -196,7 +193,9 @@ async function poolOf(settings: Settings): Promise<Pool> {
   };
   async function start(ssl: PoolConfig['ssl']): Promise<Pool> {
     const pool = new pg.Pool({ ...config, ssl: ssl ?? false });
+    // A lost connection fails the query under way as well; without these an idle one would end the process.
     pool.on('error', () => undefined);
+    pool.on('connect', (client) => client.on('error', () => undefined));
     try {
       (await pool.connect()).release();
       return pool;
@@ -381,7 +380,7 @@ function layoutOf(place: Place, columns: Readonly<Record<string, string>>): Layo
     });
   }
   return {
-    upload: ['uuid', 'text', 'character varying'].includes(columns.upload_id ?? ''),
+    upload: columns.upload_id === 'uuid',
     zone: columns.upload_timestamp === 'timestamp with time zone',
     jsonb: columns.json_data === 'jsonb',
   };
@@ -405,7 +404,7 @@ function viewSql({ view, table, uploads, tag }: Place, layout: Layout): string {
       upload_timestamp, upload_id FROM ${uploads} WHERE tag = '${tag}'
       ORDER BY tenancy, upload_timestamp DESC, stored_at DESC) u ON t.tenancy = u.tenancy
       AND t.upload_timestamp = u.upload_timestamp${layout.zone ? '' : " AT TIME ZONE 'UTC'"}
-      AND t.upload_id::text = u.upload_id::text`;
+      AND t.upload_id = u.upload_id`;
   }
   return `CREATE VIEW ${view} AS SELECT t.* FROM ${table} t JOIN (SELECT tenancy, max(upload_timestamp) AS newest
     FROM (SELECT tenancy::text, upload_timestamp FROM ${table} UNION ALL
@@ -536,7 +535,7 @@ const REFUSED: Readonly<Record<string, string>> = {
 };
 
 function refusedRecord(place: Place, cause: Error, code: string): CollectError {
-  const line = 'where' in cause ? /^COPY .*?, line (\d+)/.exec(String(cause.where))?.[1] : undefined;
+  const line = 'where' in cause ? /^COPY .*?, line (\d+)/m.exec(String(cause.where))?.[1] : undefined;
   const which = line === undefined ? 'a value' : `record ${line}`;
   const why = REFUSED[code] ?? 'its value does not fit';
   return new CollectError('store', `${place.target}: PostgreSQL refuses ${which}: ${why} (SQLSTATE ${code})`, {

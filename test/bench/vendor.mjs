@@ -1,0 +1,60 @@
+// A vendor in its own process: Okta's users, rendered once, served from memory as fast as Node can.
+// usage: node vendor.mjs RECORDS [LATENCY_MS] [--gzip]; prints its port.
+import { createServer } from 'node:http';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { gzipSync } from 'node:zlib';
+
+const records = Number(process.argv[2]);
+const latency = Number(process.argv[3] ?? 0);
+const gzip = process.argv.includes('--gzip');
+const LIMIT = 200;
+const PAGES = 50; // pages rendered; the ids alone differ from lap to lap and are written in place
+
+const pad = (n) => String(n).padStart(10, '0');
+const user = (n) => {
+  const login = `user.${n}@acme.example`;
+  const profile = { login, email: login, firstName: 'Zoë', lastName: `Müller ${n}`, mobilePhone: '+61 400 000 000', secondEmail: null };
+  for (let i = 0; i < 22; i += 1) profile[`attribute${i}`] = `some value of an attribute ${i} ${n % 97}`;
+  return JSON.stringify({
+    id: `00u${pad(n)}abcdefg`,
+    status: 'ACTIVE',
+    created: '2024-01-02T03:04:05.000Z',
+    lastLogin: '2026-10-11T12:13:14.000Z',
+    type: { id: 'oty1fks6v7DgQ5j4e5d7' },
+    profile,
+    credentials: { password: {}, emails: [{ value: login, status: 'VERIFIED', type: 'PRIMARY' }], provider: { type: 'OKTA', name: 'OKTA' } },
+    _links: { self: { href: `https://acme.okta.example/api/v1/users/00u${pad(n)}abcdefg` } },
+  });
+};
+
+const rendered = Array.from({ length: PAGES }, (_, page) => {
+  const body = Buffer.from(`[${Array.from({ length: LIMIT }, (_, i) => user(page * LIMIT + i)).join(',')}]`);
+  const places = [];
+  for (let at = body.indexOf('"id":"00u'); at >= 0; at = body.indexOf('"id":"00u', at + 1)) places.push(at + 9);
+  return { body, places };
+});
+
+function pageOf(first, count) {
+  const { body, places } = rendered[(first / LIMIT) % PAGES];
+  const copy = Buffer.from(body);
+  for (let i = 0; i < count; i += 1) copy.write(pad(first + i), places[i], 'latin1');
+  if (count === LIMIT) return copy;
+  const end = copy.lastIndexOf('},{"id"', places[count]);
+  return Buffer.concat([copy.subarray(0, end + 1), Buffer.from(']')]);
+}
+
+const server = createServer(async (request, response) => {
+  const url = new URL(request.url, 'http://vendor');
+  if (url.pathname !== '/api/v1/users') return response.writeHead(404).end('{}');
+  const first = Number(url.searchParams.get('after') ?? 0);
+  const count = Math.min(LIMIT, records - first);
+  if (latency > 0) await sleep(latency);
+  const origin = `http://127.0.0.1:${server.address().port}`;
+  const next = first + count;
+  const body = gzip ? gzipSync(pageOf(first, count), { level: 1 }) : pageOf(first, count);
+  const links = [`<${origin}/api/v1/users?limit=${LIMIT}>; rel="self"`];
+  if (next < records) links.push(`<${origin}/api/v1/users?after=${next}&limit=${LIMIT}>; rel="next"`);
+  response.writeHead(200, { 'content-type': 'application/json', 'content-length': body.length, link: links, ...(gzip ? { 'content-encoding': 'gzip' } : {}) });
+  response.end(body);
+});
+server.listen(0, '127.0.0.1', () => process.stdout.write(`${server.address().port}\n`));

@@ -1,0 +1,177 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, mkdtemp, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface, type Interface } from 'node:readline';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { z } from 'zod';
+import type { Sink } from '../../src/stores/store.ts';
+import store from '../../src/stores/store_duckdb.ts';
+import { datasetOf } from '../support/dataset.ts';
+import { storeSuite } from './suite.ts';
+
+/** Another process that opens the file, runs a statement and closes it; `hold` keeps it open until `free`. */
+const READER = `
+import { createInterface } from 'node:readline';
+import { setTimeout } from 'node:timers/promises';
+import { DuckDBInstance } from '@duckdb/node-api';
+async function open(path) {
+  for (;;) {
+    try { return await DuckDBInstance.create(path, { threads: '1' }); }
+    catch (error) { if (!error.message.includes('lock')) throw error; await setTimeout(5); }
+  }
+}
+let held;
+for await (const line of createInterface({ input: process.stdin })) {
+  const { path, sql, hold } = JSON.parse(line);
+  let answer;
+  try {
+    const instance = held ?? await open(path);
+    held = undefined;
+    const connection = await instance.connect();
+    answer = { rows: (await connection.runAndReadAll(sql)).getRowObjectsJson() };
+    connection.closeSync();
+    if (hold) held = instance; else instance.closeSync();
+  } catch (error) { answer = { error: error.message }; }
+  process.stdout.write(JSON.stringify(answer) + '\\n');
+}`;
+
+let folder: string;
+let reader: ChildProcess;
+let answers: Interface;
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'cyber-collect-duckdb-'));
+  reader = spawn(process.execPath, ['--input-type=module', '-e', READER], { stdio: ['pipe', 'pipe', 'inherit'] });
+  if (reader.stdout === null) throw new Error('the reader has no output');
+  answers = createInterface({ input: reader.stdout });
+});
+
+afterAll(async () => {
+  reader.stdin?.end();
+  await rm(folder, { recursive: true, force: true });
+});
+
+async function rows(path: string, sql: string, hold = false): Promise<readonly Record<string, unknown>[]> {
+  const line = once(answers, 'line');
+  reader.stdin?.write(`${JSON.stringify({ path, sql, hold })}\n`);
+  const answer = JSON.parse(String((await line)[0])) as { rows?: Record<string, unknown>[]; error?: string };
+  if (answer.rows === undefined) throw new Error(answer.error);
+  return answer.rows;
+}
+
+async function open(env: Record<string, string>, warnings: string[] = [], tenancy = 'acme'): Promise<Sink> {
+  const settings = z.object(store.env).parse(env);
+  return store.open(settings, { tenancy, at: new Date(), warn: (said) => warnings.push(said) });
+}
+
+storeSuite(
+  'duckdb',
+  async () => ({
+    open: (warnings) => open({ STORE_DUCKDB: join(folder, 'made/on/demand/%TENANCY.duckdb') }, warnings),
+    read: async (tag) => {
+      const path = join(folder, 'made/on/demand/acme.duckdb');
+      return (await rows(path, `SELECT json_data::VARCHAR AS record FROM ${tag}_latest`)).map((row) =>
+        String(row.record),
+      );
+    },
+    exact: true,
+    nul: 'kept',
+    loneSurrogate: 'replaced',
+    secrets: [],
+  }),
+  { checksJson: true, remembers: true },
+);
+
+describe('the duckdb store', () => {
+  test('append keeps every upload and lists it; the view shows the newest of each tenancy', async () => {
+    const path = join(folder, 'append.duckdb');
+    const sink = await open({ STORE_DUCKDB: path });
+    await sink.write(await datasetOf(folder, ['{"n":1}', '{"n":2}']));
+    await sink.write(await datasetOf(folder, ['{"n":9}'], { metadata: { tenancy: 'other' } }));
+    await sink.write(await datasetOf(folder, ['{"n":3}']));
+    expect(await rows(path, 'SELECT tenancy, json_data FROM okta_users_latest ORDER BY tenancy')).toEqual([
+      { tenancy: 'acme', json_data: '{"n":3}' },
+      { tenancy: 'other', json_data: '{"n":9}' },
+    ]);
+    expect(await rows(path, 'SELECT count(*)::INT AS n FROM okta_users')).toEqual([{ n: 4 }]);
+    expect(await rows(path, 'SELECT records::INT AS n FROM cyber_collect_uploads ORDER BY upload_timestamp')).toEqual([
+      { n: 2 },
+      { n: 1 },
+      { n: 1 },
+    ]);
+  });
+
+  test('replace deletes the tenancy alone, and never events', async () => {
+    const path = join(folder, 'replace.duckdb');
+    const sink = await open({ STORE_DUCKDB: path, STORE_DUCKDB_MODE: 'replace' });
+    for (const kind of ['snapshot', 'events'] as const) {
+      await sink.write(await datasetOf(folder, ['{"n":1}', '{"n":2}'], { tag: kind, kind }));
+      await sink.write(await datasetOf(folder, ['{"n":9}'], { tag: kind, kind, metadata: { tenancy: 'other' } }));
+      await sink.write(await datasetOf(folder, ['{"n":3}'], { tag: kind, kind }));
+    }
+    const all = "SELECT json_data->>'n' AS n FROM";
+    expect((await rows(path, `${all} snapshot ORDER BY 1`)).map((row) => row.n)).toEqual(['3', '9']);
+    expect((await rows(path, `${all} events ORDER BY 1`)).map((row) => row.n)).toEqual(['1', '2', '3', '9']);
+  });
+
+  test('an older table keeps its columns, and an empty upload is the newest one there too', async () => {
+    const path = join(folder, 'older.duckdb');
+    for (const type of ['TIMESTAMP', 'TIMESTAMPTZ', 'VARCHAR']) {
+      const tag = `older_${type.toLowerCase()}`;
+      await rows(path, `CREATE TABLE ${tag} (upload_timestamp ${type}, tenancy VARCHAR, json_data TEXT)`);
+      await rows(path, `INSERT INTO ${tag} VALUES ('2020-01-01 00:00:00', 'acme', '{"old":1}')`);
+      const sink = await open({ STORE_DUCKDB: path });
+      await sink.write(await datasetOf(folder, ['{"z":1,"a":1}'], { tag }));
+      expect(await rows(path, `SELECT json_data FROM ${tag}_latest`)).toEqual([{ json_data: '{"z":1,"a":1}' }]);
+      await sink.write(await datasetOf(folder, [], { tag }));
+      expect(await rows(path, `SELECT json_data FROM ${tag}_latest`)).toEqual([]);
+      expect(await rows(path, `SELECT count(*)::INT AS n FROM ${tag}`)).toEqual([{ n: 2 }]);
+    }
+  });
+
+  test('waits for another process to let go of the file', async () => {
+    const path = join(folder, 'held.duckdb');
+    await rows(path, 'SELECT 1', true);
+    const impatient = await open({ STORE_DUCKDB: path, STORE_DUCKDB_LOCK_TIMEOUT: '0' });
+    await expect(impatient.write(await datasetOf(folder, ['1']))).rejects.toMatchObject({
+      message: expect.stringMatching(new RegExp(`held by process ${reader.pid}`)),
+      mend: expect.stringContaining('STORE_DUCKDB_LOCK_TIMEOUT'),
+    });
+    const sink = await open({ STORE_DUCKDB: path });
+    const write = sink.write(await datasetOf(folder, ['1']));
+    await rows(path, 'SELECT 1');
+    await expect(write).resolves.toMatchObject({ records: 1 });
+  });
+
+  test('what stands in the way is said in one sentence each', async () => {
+    await mkdir(join(folder, 'directory'));
+    await writeFile(join(folder, 'text.duckdb'), 'no database'.repeat(2000));
+    await rows(join(folder, 'foreign.duckdb'), 'CREATE TABLE okta_users (id INT)');
+    for (const [name, message] of [
+      ['directory', /is a folder/],
+      ['text.duckdb', /is no DuckDB file/],
+      ['text.duckdb/below.duckdb', /cannot be written \((ENOTDIR|EEXIST)\)/],
+      ['foreign.duckdb', /has no column upload_timestamp/],
+    ] as const) {
+      const sink = await open({ STORE_DUCKDB: join(folder, name) });
+      await expect(sink.write(await datasetOf(folder, ['1'])), name).rejects.toMatchObject({
+        code: 'store',
+        message: expect.stringMatching(message),
+        mend: expect.any(String),
+      });
+    }
+    await truncate(join(folder, 'text.duckdb'));
+  });
+
+  test('a check makes no file, and a target names file and table', async () => {
+    const path = join(folder, 'checked.duckdb');
+    const sink = await open({ STORE_DUCKDB: path });
+    await sink.check?.();
+    await expect(stat(path)).rejects.toMatchObject({ code: 'ENOENT' });
+    const names = { uuid: 'u', tag: 'okta_users', tenancy: 'acme', at: new Date() };
+    const settings = z.object(store.env).parse({ STORE_DUCKDB: path });
+    expect(store.targets(settings, 'snapshot', names)).toEqual([`${path} okta_users`]);
+  });
+});
