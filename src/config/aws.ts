@@ -19,7 +19,11 @@ export const awsAliases: Readonly<Record<string, string>> = { AWS_DEFAULT_REGION
 /** Who to be, as every AWS client of the SDK takes it. */
 export interface AwsIdentity {
   readonly region: string;
-  readonly credentials?: { readonly accessKeyId: string; readonly secretAccessKey: string; readonly sessionToken?: string };
+  readonly credentials?: {
+    readonly accessKeyId: string;
+    readonly secretAccessKey: string;
+    readonly sessionToken?: string;
+  };
   readonly profile?: string;
 }
 
@@ -33,11 +37,16 @@ export function awsIdentity(settings: Values<typeof awsShape>): AwsIdentity {
   const secretAccessKey = settings.AWS_SECRET_ACCESS_KEY;
   const sessionToken = settings.AWS_SESSION_TOKEN;
   if (accessKeyId !== undefined && secretAccessKey !== undefined) {
-    return { region, credentials: { accessKeyId, secretAccessKey, ...(sessionToken === undefined ? {} : { sessionToken }) } };
+    return {
+      region,
+      credentials: { accessKeyId, secretAccessKey, ...(sessionToken === undefined ? {} : { sessionToken }) },
+    };
   }
   if (accessKeyId !== undefined || secretAccessKey !== undefined) {
     const missing = accessKeyId === undefined ? 'AWS_ACCESS_KEY_ID' : 'AWS_SECRET_ACCESS_KEY';
-    throw new CollectError('config', `${missing} is missing, the other half of the access key is set`, { mend: `set ${missing}` });
+    throw new CollectError('config', `${missing} is missing, the other half of the access key is set`, {
+      mend: `set ${missing}`,
+    });
   }
   return settings.AWS_PROFILE === undefined ? { region } : { region, profile: settings.AWS_PROFILE };
 }

@@ -1,4 +1,4 @@
-import { Readable } from 'node:stream';
+import { pipeline, Readable, type Transform } from 'node:stream';
 import { createGunzip, createGzip } from 'node:zlib';
 import { CollectError } from '../errors.ts';
 
@@ -25,10 +25,10 @@ export function gunzip(source: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Ar
   return through(source, createGunzip({ chunkSize: 128 * 1024 }));
 }
 
-function through(source: AsyncIterable<Uint8Array>, transform: NodeJS.ReadWriteStream & AsyncIterable<Uint8Array>) {
-  const readable = Readable.from(source, { objectMode: false });
-  readable.on('error', (error) => (transform as unknown as Readable).destroy(error));
-  return readable.pipe(transform) as AsyncIterable<Uint8Array>;
+/** Ends both sides when either fails or is no longer read. */
+function through(source: AsyncIterable<Uint8Array>, transform: Transform): AsyncIterable<Uint8Array> {
+  pipeline(Readable.from(source, { objectMode: false }), transform, () => undefined);
+  return transform;
 }
 
 async function* zstdFrames(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {

@@ -75,9 +75,9 @@ export function bearer(fetchToken: (exchange: Exchange) => Promise<Token>, margi
     renew(refused) {
       const held = current;
       if (held === undefined) return true;
-      current = held.then((got) => {
-        if (refused.authorization !== `Bearer ${got.token.value}`) return got;
-        return { token: got.token, until: 0 };
+      current = held.then((got) => (refused.authorization === `Bearer ${got.token.value}` ? { ...got, until: 0 } : got));
+      current.catch(() => {
+        current = undefined;
       });
       return true;
     },

@@ -6,7 +6,7 @@ import type { Answer, Auth, Exchange } from './auth.ts';
 import { networkError } from './dispatcher.ts';
 import { type Clock, type Headers, header, type Pace, Pacer, systemClock } from './pace.ts';
 import { type Page, PageBuffer } from './page.ts';
-import type { Next, Paginator, Query, Seen } from './paginate.ts';
+import type { Next, Paginator, Query } from './paginate.ts';
 import { RecordSplitter } from './records.ts';
 import { backoff, classify, isPassing, resetAt, retryAfter, type Rule, type Verdict } from './retry.ts';
 
@@ -186,39 +186,37 @@ export class Client {
         throw new CollectError('refused', `the list has more than ${this.#settings.maxPages} pages`, { mend: 'raise CYBER_COLLECT_MAX_PAGES' });
       }
     };
+    const nextOf = (asked: Asked, page: Pick<Page, 'headers' | 'body' | 'records'>): Asked | undefined =>
+      this.#follow(asked, paginate?.({ ...page, total, url: asked.url, sent: asked.request.body }));
     const ask = (asked: Asked): Flight => {
-      let early: ((headers: Headers) => void) | undefined;
+      let heard: (headers: Headers) => void = () => undefined;
       const headers = new Promise<Headers>((resolve) => {
-        early = resolve;
+        heard = resolve;
       });
-      const page = this.#page(asked.request, asked.url, meter, signal, early);
-      const from = (seenPage: Omit<Seen, 'url' | 'sent'>) =>
-        this.#follow(asked, paginate?.({ ...seenPage, url: asked.url, sent: asked.request.body }));
-      const next =
-        paginate?.fromHeaders === true
-          ? Promise.race([headers, page.then((whole) => whole.headers)]).then((got) => from({ headers: got, body: null, records: 1, total: 0 }))
-          : page.then((whole) => from({ ...whole, total: total + whole.records }));
-      next.catch(() => undefined);
-      page.catch(() => undefined);
-      return { asked, page, next };
+      const page = this.#page(asked.request, asked.url, meter, signal, heard);
+      page.then((whole) => heard(whole.headers)).catch(() => undefined);
+      return { asked, page, headers };
+    };
+    /** The page behind, asked for as soon as this one's headers tell of it. */
+    const guess = async ({ asked, headers }: Flight): Promise<Flight | undefined> => {
+      const next = nextOf(asked, { headers: await headers, body: null, records: 1 });
+      return next === undefined ? undefined : ask(next);
     };
     try {
-      let flight = ask({ request, url: this.#url(request) });
-      for (;;) {
-        const following: Promise<Flight | undefined> = flight.next.then((asked) => (asked === undefined ? undefined : ask(asked)));
-        following.catch(() => undefined);
+      for (let flight = ask({ request, url: this.#url(request) }); ; ) {
+        const guessing = paginate?.fromHeaders === true ? guess(flight) : undefined;
+        guessing?.catch(() => undefined);
         const page = await flight.page;
         arrived(page, flight.asked);
-        const seenFirst = { ...page, url: flight.asked.url, total, sent: flight.asked.request.body };
-        const ahead = count === 1 ? paginate?.ahead?.(seenFirst) : undefined;
+        const next = nextOf(flight.asked, page);
+        const ahead = count === 1 ? paginate?.ahead?.({ ...page, total, url: flight.asked.url, sent: flight.asked.request.body }) : undefined;
+        // The headers that led ahead may be those of a try that failed later: only the page that came decides.
+        const guessed = await guessing;
+        const following = next === undefined || ahead !== undefined ? undefined : guessed?.asked.url.href === next.url.href ? guessed : ask(next);
         yield page;
-        if (ahead !== undefined) {
-          yield* this.#ahead(flight.asked, ahead, ask, arrived);
-          return;
-        }
-        const followed = await following;
-        if (followed === undefined) return;
-        flight = followed;
+        if (ahead !== undefined) return yield* this.#ahead(flight.asked, ahead, ask, arrived);
+        if (following === undefined) return;
+        flight = following;
       }
     } finally {
       own.abort(new CollectError('aborted', 'the list is no longer wanted'));
@@ -348,7 +346,8 @@ export class Client {
         if (verdict.outcome === 'ok') return { value };
         return { verdict, error: verdictError(verdict, where, incoming.status), at: this.#toldWait(incoming) };
       }
-      const verdict = classify(incoming.status, await readText(incoming.body, ERROR_TEXT, true), rules);
+      const said = classify(incoming.status, await readText(incoming.body, ERROR_TEXT, true), rules);
+      const verdict = said.outcome === 'retry' && !repeatable ? { ...said, outcome: 'failed' as const } : said;
       if (verdict.outcome === 'credentials') this.#options.auth?.renew?.(sent);
       return { verdict, error: verdictError(verdict, where, incoming.status), at: this.#toldWait(incoming) };
     } catch (cause) {
@@ -458,10 +457,11 @@ interface Asked {
   readonly url: URL;
 }
 
+/** A page under way; its headers come first. */
 interface Flight {
   readonly asked: Asked;
   readonly page: Promise<Page>;
-  readonly next: Promise<Asked | undefined>;
+  readonly headers: Promise<Headers>;
 }
 
 async function readAnswer(incoming: Incoming): Promise<Read<Answer>> {

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { type Collector, idOf, parentOf, type Resource, tagOf } from '../collectors/collector.ts';
-import { type Environment, resolveShape } from '../config/environment.ts';
+import { type Environment, lookUp, resolveShape } from '../config/environment.ts';
 import { programAliases, programShape } from '../config/program.ts';
 import { isRequired, type Shape, type Values } from '../config/setting.ts';
 import { asCollectError, ConfigError, configProblem, type Problem } from '../errors.ts';
@@ -66,7 +66,8 @@ export function activate(environment: Environment, rooms: Rooms, wanted: Wanted,
   const fatal: Problem[] = [];
   const problems: Problem[] = [];
   const program = programOf(environment, fatal);
-  const tenancy = wanted.tenancy ?? program.TENANCY;
+  // Read apart from the others, so that it is checked though one of them is not valid.
+  const tenancy = wanted.tenancy ?? lookUp(environment, 'TENANCY', programAliases)?.value ?? program.TENANCY;
   collecting(fatal, 'TENANCY', () => assertSafe('TENANCY', tenancy));
   const only = patternsOf(wanted.only);
   const exclude = patternsOf(wanted.exclude);

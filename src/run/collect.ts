@@ -48,6 +48,7 @@ export function newTally(): Tally {
 }
 
 const ATTEMPTS = 2;
+const PERMISSION_DENIED = new CollectError('denied', '').title;
 
 /** Reads a dataset whole into its spool. What a second reading may heal (a dead cursor, totals that disagree) is read twice. */
 export async function collect(options: CollectOptions): Promise<Collected> {
@@ -66,9 +67,15 @@ export async function collect(options: CollectOptions): Promise<Collected> {
         options.warn(`${error.message}; reading it once more from the start`);
         continue;
       }
-      return { verdict: error.code === 'denied' ? 'denied' : 'failed', error };
+      return error.code === 'denied' ? { verdict: 'denied', error: withPermission(error, options.dataset) } : { verdict: 'failed', error };
     }
   }
+}
+
+/** Names the permission that is missing, where the vendor knows us and the resource says what it needs. */
+function withPermission(error: CollectError, { definition }: PlannedDataset): CollectError {
+  if (definition.needs === undefined || error.title !== PERMISSION_DENIED) return error;
+  return new CollectError('denied', error.message, { mend: `give the credentials the permission ${definition.needs}`, cause: error });
 }
 
 async function readOnce(options: CollectOptions, parent: Spool | undefined): Promise<Collected> {
@@ -191,7 +198,7 @@ async function* inOrder(lists: AsyncGenerator<AsyncGenerator<Page>>, most: numbe
       for (let step = await head.first; step.done !== true; step = await head.list.next()) yield step.value;
     }
   } finally {
-    await Promise.allSettled(begun.map(({ list }) => list.return(undefined)));
+    await Promise.allSettled([lists.return(undefined), ...begun.map(({ list }) => list.return(undefined))]);
   }
 }
 

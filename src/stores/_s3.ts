@@ -1,12 +1,13 @@
+import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
-import type { HeadObjectCommandOutput, PutObjectCommandInput, S3Client, S3ClientConfig } from '@aws-sdk/client-s3';
+import type { PutObjectCommandInput, S3Client, S3ClientConfig } from '@aws-sdk/client-s3';
 import { z } from 'zod';
 import { type AwsIdentity, awsIdentity, awsShape } from '../config/aws.ts';
 import { programShape } from '../config/program.ts';
 import { baseUrl, flag, optional, setting, text, type Values } from '../config/setting.ts';
 import { compress, compressionOf, gunzip } from '../envelope/encoding.ts';
 import { CollectError } from '../errors.ts';
-import { type Attempt, explained, isMissing, mayPass, placeOf, refusesAcl, regionOf } from './_s3_errors.ts';
+import { type Attempt, explained, isMissing, mayPass, placeOf, refusesAcl, regionOf, statusOf } from './_s3_errors.ts';
 import { unzstd } from './_zstd.ts';
 
 /** The variables of a bucket and of who uses it. */
@@ -56,11 +57,13 @@ export interface Bucket {
 
 type Sdk = typeof import('@aws-sdk/client-s3') & Pick<typeof import('@aws-sdk/lib-storage'), 'Upload'>;
 type Params = Omit<PutObjectCommandInput, 'Body' | 'ContentLength'>;
+type Explain = (thrown: unknown) => unknown;
 
-interface Connection {
-  readonly client: S3Client;
-  readonly region: string;
-}
+/** Does something with a client; again in the bucket's region when that is another one; errors become sentences. */
+type Run = <T>(
+  attempt: Pick<Attempt, 'key' | 'done' | 'needs' | 'otherwise'>,
+  work: (client: S3Client, explain: Explain) => Promise<T>,
+) => Promise<T>;
 
 const MIB = 2 ** 20;
 const LEAST_PART = 8 * MIB;
@@ -70,10 +73,16 @@ const PARTS_AT_ONCE = 2;
 const TRIES = 5;
 const CONNECT_MS = 10_000;
 const SILENCE_MS = 120_000;
-const SILENT = { trace() {}, debug() {}, info() {}, warn() {}, error() {} }; // the SDK would write to the console
+const SILENT = { trace() {}, debug() {}, info() {}, warn() {}, error() {} }; // else the SDK writes to the console
+// Compatible stores refuse the trailing checksums that the SDK sends otherwise, or store them as data.
+const PLAIN = { requestChecksumCalculation: 'WHEN_REQUIRED', responseChecksumValidation: 'WHEN_REQUIRED' } as const;
+const READING = {
+  needs: ['s3:GetObject'],
+  otherwise: ', or it does not exist yet, which S3 tells only those who have s3:ListBucket',
+};
 
 /**
- * How the bucket's server is reached.
+ * How the bucket's server is reached, and as whom.
  * @throws {CollectError} config, refused
  */
 export function connectionOf(settings: BucketSettings): { readonly identity: AwsIdentity; readonly endpoint?: URL } {
@@ -85,55 +94,232 @@ export function connectionOf(settings: BucketSettings): { readonly identity: Aws
 /** Opens a bucket; nothing is sent yet. */
 export async function openBucket(settings: BucketSettings, warn: (message: string) => void): Promise<Bucket> {
   const [{ Upload }, s3] = await Promise.all([import('@aws-sdk/lib-storage'), import('@aws-sdk/client-s3')]);
-  const sdk: Sdk = { ...s3, Upload };
+  const { run, close } = connect(s3, settings);
   const bucket = settings.STORE_AWS_S3_BUCKET;
-  const { run, close } = connect(sdk, settings);
-  let acl = /^none$/i.test(settings.STORE_AWS_S3_ACL) ? undefined : settings.STORE_AWS_S3_ACL;
   return {
     close,
-    put(content) {
-      const needs = ['s3:PutObject', ...(acl === undefined ? [] : ['s3:PutObjectAcl'])];
-      return run({ key: content.key, done: 'written', needs }, async (client) => {
-        const params = paramsOf(settings, content);
-        const sent = acl;
-        if (sent === undefined) return send(sdk, client, content, params);
-        try {
-          await send(sdk, client, content, { ...params, ACL: sent as NonNullable<Params['ACL']> });
-        } catch (error) {
-          if (!refusesAcl(error)) throw error;
-          if (acl !== undefined) warn(`the bucket '${bucket}' takes no ACLs, so none is sent: set STORE_AWS_S3_ACL=none`);
-          acl = undefined;
-          await send(sdk, client, content, params);
-        }
+    put: putter({ ...s3, Upload }, settings, run, warn),
+    get(key) {
+      return run({ key, done: 'read', ...READING }, async (client, explain) => {
+        const found = await client.send(new s3.GetObjectCommand({ Bucket: bucket, Key: key })).catch(unlessMissing);
+        if (found === undefined) return undefined;
+        return inflated(translated(found.Body as Readable, explain), placeOf(bucket, key));
       });
     },
-    get(key) {
-      const attempt = { key, done: 'read', needs: READ_NEEDS };
-      return run(attempt, async (client, explain) => {
-        const { Body } = await client.send(new sdk.GetObjectCommand({ Bucket: bucket, Key: key }));
-        const body = translated(Body as Readable, explain);
-        return inflated(body, placeOf(bucket, key));
-      }).catch(unlessMissing);
-    },
     head(key) {
-      return run({ key, done: 'looked up', needs: READ_NEEDS }, async (client) => {
-        const found: HeadObjectCommandOutput = await client.send(new sdk.HeadObjectCommand({ Bucket: bucket, Key: key }));
-        return found.Metadata ?? {};
-      }).catch(unlessMissing);
+      return run({ key, done: 'looked up', ...READING }, async (client) => {
+        const found = await client.send(new s3.HeadObjectCommand({ Bucket: bucket, Key: key })).catch(unlessMissing);
+        return found === undefined ? undefined : (found.Metadata ?? {});
+      });
     },
     delete(key) {
       return run({ key, done: 'deleted', needs: ['s3:DeleteObject'] }, async (client) => {
-        await client.send(new sdk.DeleteObjectCommand({ Bucket: bucket, Key: key }));
+        await client.send(new s3.DeleteObjectCommand({ Bucket: bucket, Key: key }));
       });
     },
     listable() {
       return run({ done: 'listed', needs: ['s3:ListBucket'] }, async (client) => {
-        await client.send(new sdk.HeadBucketCommand({ Bucket: bucket }));
-        return true;
-      }).catch((error: unknown) => {
-        if (error instanceof CollectError && error.status === 403) return false;
-        throw error;
+        try {
+          await client.send(new s3.HeadBucketCommand({ Bucket: bucket }));
+          return true;
+        } catch (error) {
+          // A HEAD has no body that says why: what comes next will.
+          const status = statusOf(error);
+          if (status === 403 || (status === 400 && regionOf(error) === undefined)) return false;
+          throw error;
+        }
       });
     },
   };
+}
+
+function unlessMissing(thrown: unknown): undefined {
+  if (!isMissing(thrown)) throw thrown;
+}
+
+function connect(sdk: typeof import('@aws-sdk/client-s3'), settings: BucketSettings): { run: Run; close(): void } {
+  const { identity, endpoint } = connectionOf(settings);
+  const clients: S3Client[] = [];
+  let current = open(identity.region);
+  return {
+    async run(attempt, work) {
+      const used = current;
+      const explain: Explain = (thrown) =>
+        explained(thrown, {
+          ...attempt,
+          bucket: settings.STORE_AWS_S3_BUCKET,
+          region: current.region,
+          ...(endpoint === undefined ? {} : { host: endpoint.host }),
+        });
+      try {
+        return await work(used.client, explain);
+      } catch (error) {
+        const region = regionOf(error);
+        if (region === undefined || region === used.region) throw explain(error);
+        if (current === used) current = open(region);
+      }
+      return work(current.client, explain).catch((error: unknown) => Promise.reject(explain(error)));
+    },
+    close() {
+      for (const client of clients) client.destroy();
+    },
+  };
+
+  function open(region: string): { readonly client: S3Client; readonly region: string } {
+    const client = new sdk.S3Client(configOf(settings, { ...identity, region }, endpoint));
+    clients.push(client);
+    return { client, region };
+  }
+}
+
+function configOf(settings: BucketSettings, identity: AwsIdentity, endpoint: URL | undefined): S3ClientConfig {
+  return {
+    ...identity,
+    forcePathStyle: settings.STORE_AWS_S3_FORCE_PATH_STYLE,
+    retryMode: 'adaptive',
+    maxAttempts: TRIES,
+    requestHandler: { connectionTimeout: CONNECT_MS, socketTimeout: SILENCE_MS },
+    logger: SILENT,
+    ...(endpoint === undefined ? {} : { endpoint: endpoint.href, ...PLAIN }),
+  };
+}
+
+function putter(sdk: Sdk, settings: BucketSettings, run: Run, warn: (message: string) => void): Bucket['put'] {
+  let acl = /^none$/i.test(settings.STORE_AWS_S3_ACL) ? undefined : settings.STORE_AWS_S3_ACL;
+  return (content) => {
+    const needs = ['s3:PutObject', ...(acl === undefined ? [] : ['s3:PutObjectAcl'])];
+    return run({ key: content.key, done: 'written', needs }, async (client) => {
+      const params = paramsOf(settings, content);
+      if (acl === undefined) return send(sdk, client, content, params);
+      try {
+        await send(sdk, client, content, { ...params, ACL: acl as NonNullable<Params['ACL']> });
+      } catch (error) {
+        if (!refusesAcl(error)) throw error;
+        if (acl !== undefined)
+          warn(`${settings.STORE_AWS_S3_BUCKET} takes no ACLs, so none is sent: set STORE_AWS_S3_ACL=none`);
+        acl = undefined;
+        await send(sdk, client, content, params);
+      }
+    });
+  };
+}
+
+function paramsOf(settings: BucketSettings, { key, type, metadata }: Content): Params {
+  const sse = settings.STORE_AWS_S3_SSE;
+  const keyId = sse?.startsWith('aws:kms:') ? sse.slice('aws:kms:'.length) : undefined;
+  return {
+    Bucket: settings.STORE_AWS_S3_BUCKET,
+    Key: key,
+    ContentType: type,
+    Metadata: { ...metadata },
+    ...(sse === undefined ? {} : { ServerSideEncryption: sse === 'AES256' ? sse : 'aws:kms' }),
+    ...(keyId === undefined ? {} : { SSEKMSKeyId: keyId }),
+  };
+}
+
+/**
+ * One PUT that streams, where the length is known and a part would not hold it; parts otherwise. The SDK cannot send a
+ * stream twice, but parts it can: so what may pass is tried again in parts. The stream's checksum goes ahead of it, as
+ * some compatible stores keep what has come when a connection breaks; parts have one each.
+ */
+async function send(sdk: Sdk, client: S3Client, content: Content, params: Params): Promise<void> {
+  const { key, length } = content;
+  if (compressionOf(key) === 'none' && length > LEAST_PART && length <= MOST_SINGLE) {
+    try {
+      const whole = { ...params, ContentLength: length, ChecksumSHA256: await checksumOf(content) };
+      return await fed(content, async (body, abortSignal) => {
+        await client.send(new sdk.PutObjectCommand({ ...whole, Body: body }), { abortSignal });
+      });
+    } catch (error) {
+      if (!mayPass(error)) throw error;
+    }
+  }
+  await fed(content, async (body) => {
+    const partSize = Math.max(LEAST_PART, Math.ceil(length / MOST_PARTS / MIB) * MIB);
+    await new sdk.Upload({ client, params: { ...params, Body: body }, partSize, queueSize: PARTS_AT_ONCE }).done();
+  });
+}
+
+async function checksumOf(content: Content): Promise<string> {
+  const hash = createHash('sha256');
+  try {
+    for await (const chunk of checked(content.chunks(), content)) hash.update(chunk);
+  } catch (error) {
+    throw unreadable(error);
+  }
+  return hash.digest('base64');
+}
+
+/** Runs the content through an upload; when the content itself fails, that is the error. */
+async function fed(content: Content, upload: (body: Readable, signal: AbortSignal) => Promise<void>): Promise<void> {
+  const chunks = content.chunks();
+  const abort = new AbortController();
+  let failure: unknown;
+  const whole = checked(chunks, content, (error) => {
+    failure = unreadable(error);
+  });
+  const body = Readable.from(compress(whole, compressionOf(content.key)), { objectMode: false });
+  body.on('error', () => abort.abort());
+  try {
+    await upload(body, abort.signal);
+  } catch (error) {
+    throw failure ?? error;
+  } finally {
+    body.destroy();
+    await chunks.return(undefined);
+  }
+}
+
+/** The chunks, as long as together they are as long as they should be. */
+async function* checked(
+  chunks: AsyncGenerator<Uint8Array>,
+  { key, length }: Content,
+  failed: (error: unknown) => void = () => undefined,
+): AsyncGenerator<Uint8Array> {
+  function fail(error: unknown): never {
+    failed(error);
+    throw error;
+  }
+  // By hand, as an upload that gives up throws its own error into this generator.
+  for (let size = 0; ; ) {
+    const next = await chunks.next().catch(fail);
+    if (next.done === true) {
+      if (size === length) return;
+      fail(new CollectError('store', `the spool changed while ${key} was uploaded`, { mend: 'run again' }));
+    }
+    size += next.value.length;
+    yield next.value;
+  }
+}
+
+function unreadable(failure: unknown): unknown {
+  if (failure instanceof CollectError) return failure;
+  const code = (failure as NodeJS.ErrnoException).code ?? (failure as Error).name;
+  return new CollectError('store', `the spool cannot be read (${code})`, { mend: 'check the disk', cause: failure });
+}
+
+async function* translated(body: AsyncIterable<Uint8Array>, explain: Explain): AsyncGenerator<Uint8Array> {
+  try {
+    yield* body;
+  } catch (error) {
+    throw explain(error);
+  }
+}
+
+function inflated(body: AsyncIterable<Uint8Array>, place: string): AsyncIterable<Uint8Array> {
+  const compression = compressionOf(place);
+  if (compression === 'none') return body;
+  return compression === 'gzip' ? gunzipped(body, place) : unzstd(body, place);
+}
+
+async function* gunzipped(body: AsyncIterable<Uint8Array>, place: string): AsyncGenerator<Uint8Array> {
+  try {
+    yield* gunzip(body);
+  } catch (cause) {
+    if (cause instanceof CollectError) throw cause;
+    throw new CollectError('store', `${place} is no whole gzip`, {
+      mend: 'restore an earlier version of the object',
+      cause,
+    });
+  }
 }

@@ -8,6 +8,8 @@ export interface Attempt {
   readonly done: string;
   /** The permissions it takes. */
   readonly needs: readonly string[];
+  /** What a refusal may mean as well. */
+  readonly otherwise?: string;
   readonly region: string;
   /** Host of the endpoint, where one is set. */
   readonly host?: string;
@@ -87,7 +89,10 @@ export function explained(thrown: unknown, attempt: Attempt): unknown {
   const sentence = ofIdentity(thrown, attempt) ?? ofPlace(thrown, attempt) ?? ofServer(thrown, attempt);
   if (sentence === undefined) return thrown;
   const status = statusOf(thrown);
-  return new CollectError(sentence.code, sentence.message, { mend: sentence.mend, ...(status === undefined ? {} : { status }) });
+  return new CollectError(sentence.code, sentence.message, {
+    mend: sentence.mend,
+    ...(status === undefined ? {} : { status }),
+  });
 }
 
 function targetOf({ bucket, key }: Attempt): string {
@@ -110,7 +115,11 @@ function ofIdentity(error: ServiceError, attempt: Attempt): Sentence | undefined
   }
   if (NO_KEY.includes(name)) {
     const message = `${target} cannot be ${attempt.done}: no AWS credentials were found`;
-    return { code: 'credentials', message, mend: 'set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or attach a role' };
+    return {
+      code: 'credentials',
+      message,
+      mend: 'set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or attach a role',
+    };
   }
   if (name === 'RequestTimeTooSkewed') {
     const message = `${target} cannot be ${attempt.done}: this machine’s clock is more than 15 minutes off`;
@@ -134,7 +143,7 @@ function ofPlace(error: ServiceError, attempt: Attempt): Sentence | undefined {
     // AWS names the action that was refused; compatible stores do not.
     const refused = /perform: ([a-z]+:\w+)/.exec(error.message)?.[1];
     const needs = refused ?? attempt.needs.join(' or ');
-    const message = `${targetOf(attempt)} cannot be ${attempt.done}: these credentials lack ${needs}`;
+    const message = `${targetOf(attempt)} cannot be ${attempt.done}: these credentials lack ${needs}${attempt.otherwise ?? ''}`;
     const acl = needs.includes('s3:PutObjectAcl') ? ', or set STORE_AWS_S3_ACL=none to send no ACL' : '';
     return { code: 'denied', message, mend: `allow ${refused ?? attempt.needs.join(' and ')}${acl}` };
   }
@@ -155,7 +164,8 @@ function ofServer(error: ServiceError, attempt: Attempt): Sentence | undefined {
   }
   if (status !== undefined) {
     const message = `${target} cannot be ${attempt.done}: ${server} answered ${status} ${error.name}`;
-    const mend = status >= 500 ? 'run again later' : 'check the STORE_AWS_S3_* settings against what this server offers';
+    const mend =
+      status >= 500 ? 'run again later' : 'check the STORE_AWS_S3_* settings against what this server offers';
     return { code: 'store', message, mend };
   }
   if (error.name === 'TimeoutError') {

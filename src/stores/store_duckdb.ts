@@ -8,6 +8,7 @@ import { choice, integer, setting, type Values } from '../config/setting.ts';
 import { spoolChunks, spoolRecords } from '../envelope/spool.ts';
 import { CollectError } from '../errors.ts';
 import { parseTemplate, type TemplateValues } from '../templating/template.ts';
+import { literal, reading, type Source, type Types, typedColumns } from './_duckdb_columns.ts';
 import { mendEscapes, type Tally } from './_escapes.ts';
 import { damaged, latestOf, quoted, tableOf, UPLOADS } from './_rows.ts';
 import { type Dataset, defineStore, type Held, namesOf, type OpenContext } from './store.ts';
@@ -17,6 +18,10 @@ const ENV = {
   STORE_DUCKDB_MODE: setting(
     'What a snapshot does to earlier ones: append keeps them, replace deletes those of its tenancy',
     choice(['append', 'replace'], 'append'),
+  ),
+  STORE_DUCKDB_COLUMNS: setting(
+    'raw: records whole in json_data; typed: a column for each key (numbers too long for a double lose digits)',
+    choice(['raw', 'typed'], 'raw'),
   ),
   STORE_DUCKDB_LOCK_TIMEOUT: setting('Seconds to wait for another process to let go of the file', integer(60)),
   STORE_DUCKDB_BATCH_SIZE: setting(
@@ -90,30 +95,23 @@ async function inTurn<T>(path: string, work: () => Promise<T>): Promise<T> {
 }
 
 const MEMORY = 256; // MB
-const OPTIONS: Readonly<Record<string, string>> = {
-  memory_limit: `${MEMORY}MB`,
-  threads: '2',
-  preserve_insertion_order: 'false',
-  autoinstall_known_extensions: 'false',
-};
+const THREADS = 2;
+// Each thread holds a row group until it is full: the default of 122,880 rows takes no notice of the memory limit.
+const ROW_GROUP = 8192;
 
 type Work<T> = (connection: DuckDBConnection) => Promise<T>;
 
 /** Opens the file late and closes it early: while it is open no other process can even read it. */
 async function withFile<T>(path: string, patience: number, work: Work<T>, readOnly = false): Promise<T> {
   try {
-    const instance = await opened(path, patience, readOnly);
+    const { instance, connection } = await opened(path, patience, readOnly);
     try {
-      const connection = await instance.connect();
-      try {
-        const result = await work(connection);
-        // Off the main thread, where closing would do it. What is committed stays in the log if this fails.
-        if (!readOnly) await connection.run('CHECKPOINT').catch(() => undefined);
-        return result;
-      } finally {
-        connection.closeSync();
-      }
+      const result = await work(connection);
+      // Off the main thread, where closing would do it. What is committed stays in the log if this fails.
+      if (!readOnly) await connection.run('CHECKPOINT store').catch(() => undefined);
+      return result;
     } finally {
+      connection.closeSync();
       instance.closeSync();
     }
   } catch (cause) {
@@ -124,10 +122,30 @@ async function withFile<T>(path: string, patience: number, work: Work<T>, readOn
 async function opened(path: string, patience: number, readOnly: boolean) {
   const { DuckDBInstance } = await import('@duckdb/node-api');
   await mkdir(dirname(path), { recursive: true });
+  const instance = await DuckDBInstance.create(':memory:', {
+    memory_limit: `${MEMORY}MB`,
+    threads: String(THREADS),
+    preserve_insertion_order: 'false',
+    autoinstall_known_extensions: 'false',
+    temp_directory: `${path}.tmp`,
+  });
+  try {
+    const connection = await instance.connect();
+    await attach(connection, path, patience, readOnly ? 'READ_ONLY' : `ROW_GROUP_SIZE ${ROW_GROUP}`);
+    return { instance, connection };
+  } catch (cause) {
+    instance.closeSync();
+    throw cause;
+  }
+}
+
+async function attach(connection: DuckDBConnection, path: string, patience: number, option: string): Promise<void> {
   const until = performance.now() + patience;
-  for (let wait = 25; ; wait = Math.min(wait * 2, 500)) {
+  for (let wait = 25; ; wait = Math.min(wait * 2, 400)) {
     try {
-      return await DuckDBInstance.create(path, { ...OPTIONS, ...(readOnly ? { access_mode: 'READ_ONLY' } : {}) });
+      await connection.run(`ATTACH ${literal(path)} AS store (TYPE duckdb, ${option})`);
+      await connection.run('USE store');
+      return;
     } catch (cause) {
       if (!LOCKED.test(messageOf(cause)) || performance.now() + wait > until) throw cause;
       await pause(wait);
@@ -153,29 +171,27 @@ async function rowsOf(connection: DuckDBConnection, sql: string, values: Record<
 
 // The data
 
-/** How the spool is read: DuckDB's readers hold twice the largest object each. */
-interface Source {
-  readonly path: string;
-  readonly largest: number;
-}
-
 const USUAL = 8 * 2 ** 20;
 
 async function store(path: string, settings: Settings, dataset: Dataset, context: OpenContext): Promise<void> {
   await assertWhole(dataset);
   const mended = `${dataset.spool.path}.${dataset.metadata.upload_id}.mended`;
   const tally: Tally = { replaced: 0 };
+  let notes: readonly string[] = [];
   let source: Source = { path: dataset.spool.path, largest: Math.min(dataset.spool.bytes, USUAL) };
   await withFile(path, settings.STORE_DUCKDB_LOCK_TIMEOUT * 1000, async (connection) => {
     try {
       for (let attempt = 1; ; attempt += 1) {
         try {
-          return await load(connection, settings, dataset, source);
+          notes = await load(connection, settings, dataset, source);
+          return;
         } catch (cause) {
           const message = messageOf(cause);
           if (attempt > 2) throw cause;
           if (message.includes('maximum_object_size')) source = await widened(connection, dataset, source);
           else if (message.includes('surrogate')) source = { ...source, path: await mend(dataset, mended, tally) };
+          else if (message.includes('Out of Memory'))
+            await connection.run(`SET threads = 1; SET memory_limit = '${4 * MEMORY}MB'`);
           else throw message.includes('Malformed JSON') ? await refusedRecord(path, dataset) : cause;
         }
       }
@@ -183,6 +199,7 @@ async function store(path: string, settings: Settings, dataset: Dataset, context
       await rm(mended, { force: true });
     }
   });
+  for (const note of notes) context.warn(`${path} ${dataset.tag}: ${note}`);
   if (tally.replaced > 0) {
     context.warn(
       `${path} ${dataset.tag}: ${tally.replaced} escapes of lone surrogates became U+FFFD, as DuckDB refuses them`,
@@ -210,23 +227,30 @@ async function mend({ spool }: Dataset, path: string, tally: Tally): Promise<str
   return path;
 }
 
-async function load(connection: DuckDBConnection, settings: Settings, dataset: Dataset, source: Source): Promise<void> {
+/** Stores the dataset in one transaction; returns what the operator should know. */
+async function load(
+  connection: DuckDBConnection,
+  settings: Settings,
+  dataset: Dataset,
+  source: Source,
+): Promise<readonly string[]> {
   const { tag, kind, spool, metadata } = dataset;
-  await transaction(connection, async () => {
-    const types = await prepared(connection, tag);
+  return transaction(connection, async () => {
+    const typed = settings.STORE_DUCKDB_COLUMNS === 'typed';
+    const types = await prepared(connection, tag, typed);
     const key = { tag, upload: metadata.upload_id };
     const known = await rowsOf(
       connection,
       `SELECT 1 FROM ${UPLOADS} WHERE tag = $tag AND upload_id = $upload::UUID`,
       key,
     );
-    if (known.length > 0) return;
+    if (known.length > 0) return [];
     if (settings.STORE_DUCKDB_MODE === 'replace' && kind === 'snapshot') {
       await connection.run(`DELETE FROM ${quoted(tag)} WHERE tenancy = $tenancy`, { tenancy: metadata.tenancy });
       const where = { tag, tenancy: metadata.tenancy };
       await connection.run(`DELETE FROM ${UPLOADS} WHERE tag = $tag AND tenancy = $tenancy`, where);
     }
-    if (spool.records > 0) await insert(connection, dataset, types, source);
+    const notes = spool.records === 0 ? [] : await insert(connection, dataset, types, source, typed);
     await connection.run(
       `INSERT INTO ${UPLOADS} (tenancy, tag, upload_id, upload_timestamp, records, metadata)
        VALUES ($tenancy, $tag, $upload::UUID, $stamp::TIMESTAMPTZ, $records::BIGINT, $metadata::JSON)`,
@@ -238,20 +262,28 @@ async function load(connection: DuckDBConnection, settings: Settings, dataset: D
         metadata: JSON.stringify(metadata),
       },
     );
+    await connection.run(viewSql(tag, types)); // a view's columns are fixed when it is made
+    return notes;
   });
 }
 
-type Types = Readonly<Record<string, string>>;
-
-async function insert(connection: DuckDBConnection, { tag, spool, metadata }: Dataset, types: Types, source: Source) {
-  const upload = types.upload_id === undefined ? {} : { upload: metadata.upload_id };
+async function insert(connection: DuckDBConnection, dataset: Dataset, types: Types, source: Source, typed: boolean) {
+  const { tag, spool, metadata } = dataset;
+  const { names, values, from, notes } = typed
+    ? await typedColumns(connection, tag, types, source)
+    : { names: 'json_data', values: 'json', from: `read_ndjson_objects(${reading(source)})`, notes: [] };
+  const [uploadName, uploadValue] = types.upload_id === undefined ? ['', ''] : ['upload_id, ', '$upload::UUID, '];
   const result = await connection.run(
-    `INSERT INTO ${quoted(tag)} (upload_timestamp, tenancy, ${types.upload_id === undefined ? '' : 'upload_id, '}json_data)
-     SELECT $stamp::${types.upload_timestamp}, $tenancy, ${types.upload_id === undefined ? '' : `$upload::${types.upload_id}, `}json
-     FROM read_ndjson_objects($path, maximum_object_size = ${source.largest}, compression = 'uncompressed')`,
-    { ...upload, stamp: metadata.timestamp, tenancy: metadata.tenancy, path: source.path },
+    `INSERT INTO ${quoted(tag)} (upload_timestamp, tenancy, ${uploadName}${names})
+     SELECT $stamp::${types.upload_timestamp}, $tenancy, ${uploadValue}${values} FROM ${from}`,
+    {
+      stamp: metadata.timestamp,
+      tenancy: metadata.tenancy,
+      ...(types.upload_id === undefined ? {} : { upload: metadata.upload_id }),
+    },
   );
   if (result.rowsChanged !== spool.records) throw damaged(tag, `${result.rowsChanged} of ${spool.records} records`);
+  return notes;
 }
 
 const FITTING: Readonly<Record<string, readonly string[]>> = {
@@ -260,17 +292,23 @@ const FITTING: Readonly<Record<string, readonly string[]>> = {
   json_data: ['JSON', 'VARCHAR'],
 };
 
-/** Makes what is missing of tables and view, and tells the types of the dataset's table. */
-async function prepared(connection: DuckDBConnection, tag: string): Promise<Types> {
+/** Makes what is missing of tables, and tells the types of the dataset's table. */
+async function prepared(connection: DuckDBConnection, tag: string, typed: boolean): Promise<Types> {
   const table = quoted(tag);
   await connection.run(`CREATE TABLE IF NOT EXISTS ${UPLOADS} (tenancy VARCHAR NOT NULL, tag VARCHAR NOT NULL,
     upload_id UUID NOT NULL, upload_timestamp TIMESTAMPTZ NOT NULL, records BIGINT NOT NULL, metadata JSON NOT NULL,
     stored_at TIMESTAMPTZ NOT NULL DEFAULT now(), PRIMARY KEY (tag, upload_id))`);
   await connection.run(`CREATE TABLE IF NOT EXISTS ${table}
-    (upload_timestamp TIMESTAMPTZ, tenancy VARCHAR, upload_id UUID, json_data JSON)`);
+    (upload_timestamp TIMESTAMPTZ, tenancy VARCHAR, upload_id UUID${typed ? '' : ', json_data JSON'})`);
   const rows = await rowsOf(connection, `SELECT column_name, column_type FROM (DESCRIBE ${table})`);
   const types = Object.fromEntries(rows.map((row) => [String(row.column_name), String(row.column_type)]));
+  if (typed && types.json_data !== undefined) {
+    throw new CollectError('store', `the table ${tag} holds raw records, which typed columns cannot join`, {
+      mend: 'rename that table or set STORE_DUCKDB_COLUMNS=raw',
+    });
+  }
   for (const [name, fitting] of Object.entries(FITTING)) {
+    if (typed && name === 'json_data') continue;
     const type = types[name];
     if (type !== undefined && fitting.includes(type)) continue;
     const is = type === undefined ? `has no column ${name}` : `has a column ${name} of type ${type}`;
@@ -278,7 +316,6 @@ async function prepared(connection: DuckDBConnection, tag: string): Promise<Type
       mend: `rename that table, or give it ${name} as ${fitting.join(' or ')}`,
     });
   }
-  await connection.run(viewSql(tag, types));
   return types;
 }
 
@@ -302,7 +339,8 @@ async function newest(connection: DuckDBConnection, tag: string, tenancy: string
   if (tables.length === 0) return undefined;
   const [row] = await rowsOf(
     connection,
-    `SELECT upload_id::VARCHAR AS upload_id, strftime(upload_timestamp AT TIME ZONE 'UTC', '%Y-%m-%dT%H:%M:%SZ') AS stamp
+    `SELECT upload_id::VARCHAR AS upload_id,
+       strftime(upload_timestamp AT TIME ZONE 'UTC', '%Y-%m-%dT%H:%M:%SZ') AS stamp
      FROM ${UPLOADS} WHERE tag = $tag AND tenancy = $tenancy ORDER BY upload_timestamp DESC, stored_at DESC LIMIT 1`,
     { tag, tenancy },
   );

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { chmod, mkdir, open, rename, rm } from 'node:fs/promises';
+import { copyFile, mkdir, open, rename, rm } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { choice, setting, text } from '../config/setting.ts';
 import { compress, compressionOf } from '../envelope/encoding.ts';
@@ -36,7 +36,10 @@ export default defineStore({
     return {
       async write(dataset) {
         const path = pathOf(settings, dataset.kind, namesOf(dataset, context));
-        await writeWhole(path, dataset.metadata.upload_id, contentOf(dataset, formatOf(settings, path)), path);
+        const format = formatOf(settings, path);
+        const plain = format === 'ndjson' && compressionOf(path) === 'none';
+        const content = plain ? dataset.spool.path : compress(contentOf(dataset, format), compressionOf(path));
+        await writeWhole(path, dataset.metadata.upload_id, content);
         return { at: path, records: dataset.metadata.records };
       },
       async latest(tag) {
@@ -45,7 +48,7 @@ export default defineStore({
       async check() {
         const probe = pathOf(settings, 'snapshot', { uuid: randomUUID(), tag: 'probe', tenancy: context.tenancy, at: context.at });
         const path = join(dirname(probe), `.cyber-collect-probe-${randomUUID()}`);
-        await writeWhole(path, 'probe', one(Buffer.from('probe')), path);
+        await writeWhole(path, 'probe', one(Buffer.from('probe')));
         await rm(path);
       },
     };
@@ -82,19 +85,23 @@ async function* one(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   yield bytes;
 }
 
-/** Writes beside the target and renames: a reader sees the old file whole or the new one whole. */
-async function writeWhole(path: string, upload: string, content: AsyncIterable<Uint8Array>, name: string): Promise<void> {
+/**
+ * Writes beside the target and renames: a reader sees the old file whole or the new one whole.
+ * @param content the bytes, or the path of a file to copy
+ */
+async function writeWhole(path: string, upload: string, content: AsyncIterable<Uint8Array> | string): Promise<void> {
   const temporary = `${path}.${upload}.tmp`;
   try {
     await mkdir(dirname(path), { recursive: true });
-    const file = await open(temporary, 'w', 0o600);
+    if (typeof content === 'string') await copyFile(content, temporary);
+    const file = await open(temporary, typeof content === 'string' ? 'r+' : 'w', 0o600);
     try {
-      for await (const chunk of compress(content, compressionOf(name))) await writeAll(file, chunk);
+      if (typeof content !== 'string') for await (const chunk of content) await writeAll(file, chunk);
+      await file.chmod(0o600);
       await file.sync();
     } finally {
       await file.close();
     }
-    await chmod(temporary, 0o600);
     await rename(temporary, path);
   } catch (cause) {
     await rm(temporary, { force: true }).catch(() => undefined);

@@ -88,8 +88,9 @@ function placeOf(settings: Settings, tag: string): Place {
   }
   const host = settings.STORE_POSTGRES_HOST;
   const inSchema = (name: string) => `${quoted(schema)}.${quoted(name)}`;
+  const server = `postgres://${host}:${settings.STORE_POSTGRES_PORT}/${loginOf(settings).database}`;
   return {
-    target: `postgres://${host}:${settings.STORE_POSTGRES_PORT}/${loginOf(settings).database} ${schema}.${tableOf(tag)}`,
+    target: `${server} ${schema}.${tableOf(tag)}`,
     schema,
     tag,
     table: inSchema(tag),
@@ -273,7 +274,8 @@ async function store(client: PoolClient, place: Place, dataset: Dataset): Promis
     }
     const replaced = dataset.spool.records === 0 ? 0 : await copy(client, place, dataset, layout);
     await client.query(
-      `INSERT INTO ${place.uploads} (tenancy, tag, upload_id, upload_timestamp, records, metadata) VALUES ($1, $2, $3, $4, $5, $6)`,
+      `INSERT INTO ${place.uploads} (tenancy, tag, upload_id, upload_timestamp, records, metadata)
+       VALUES ($1, $2, $3, $4, $5, $6)`,
       [tenancy, place.tag, upload_id, timestamp, dataset.spool.records, JSON.stringify(dataset.metadata)],
     );
     return replaced;
@@ -290,7 +292,8 @@ async function copy(client: PoolClient, place: Place, dataset: Dataset, layout: 
   assertSafe('TENANCY', tenancy);
   const prefix = `${timestamp}\x02\x01${tenancy}\x01\x02${layout.upload ? `${upload_id}\x02` : ''}`;
   const columns = ['upload_timestamp', 'tenancy', ...(layout.upload ? ['upload_id'] : []), 'json_data'].join(', ');
-  const sql = `COPY ${place.table} (${columns}) FROM STDIN WITH (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02', ENCODING 'UTF8')`;
+  const sql = `COPY ${place.table} (${columns}) FROM STDIN
+    WITH (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02', ENCODING 'UTF8')`;
   const tally: Tally = { replaced: 0 };
   const lines = layout.jsonb ? mendEscapes(wholeSpool(dataset), true, tally) : wholeSpool(dataset);
   const stream = client.query(from(sql));
@@ -408,7 +411,8 @@ function viewSql({ view, table, uploads, tag }: Place, layout: Layout): string {
   }
   return `CREATE VIEW ${view} AS SELECT t.* FROM ${table} t JOIN (SELECT tenancy, max(upload_timestamp) AS newest
     FROM (SELECT tenancy::text, upload_timestamp FROM ${table} UNION ALL
-      SELECT tenancy, upload_timestamp${layout.zone ? '' : " AT TIME ZONE 'UTC'"} FROM ${uploads} WHERE tag = '${tag}') a
+      SELECT tenancy, upload_timestamp${layout.zone ? '' : " AT TIME ZONE 'UTC'"}
+      FROM ${uploads} WHERE tag = '${tag}') a
     GROUP BY tenancy) u ON t.tenancy::text = u.tenancy AND t.upload_timestamp = u.newest`;
 }
 

@@ -174,4 +174,70 @@ describe('the duckdb store', () => {
     const settings = z.object(store.env).parse({ STORE_DUCKDB: path });
     expect(store.targets(settings, 'snapshot', names)).toEqual([`${path} okta_users`]);
   });
+
+  test('typed columns grow with the keys, and a clash becomes JSON and is said', async () => {
+    const path = join(folder, "typed 'columns'.duckdb");
+    const warnings: string[] = [];
+    const sink = await open({ STORE_DUCKDB: path, STORE_DUCKDB_COLUMNS: 'typed' }, warnings);
+    const first = [
+      '{"id":1,"name":"a","seen":"2026-01-01T00:00:00Z","score":1,"nothing":null,"tenancy":"x",' +
+        '"o":{"b":12345678901234567890}}',
+      '{"id":9007199254740993,"name":"b","seen":null,"score":2,"mixed":1}',
+      '{"id":3,"mixed":"one"}',
+    ];
+    await sink.write(await datasetOf(folder, first));
+    const columns = 'SELECT column_name AS n, column_type AS t FROM (DESCRIBE okta_users)';
+    expect((await rows(path, columns)).map((row) => `${row.n} ${row.t}`)).toEqual([
+      'upload_timestamp TIMESTAMP WITH TIME ZONE',
+      'tenancy VARCHAR',
+      'upload_id UUID',
+      'id BIGINT',
+      'name VARCHAR',
+      'seen TIMESTAMP',
+      'score BIGINT',
+      'nothing JSON',
+      '_tenancy VARCHAR',
+      'o JSON',
+      'mixed JSON',
+    ]);
+    expect(
+      await rows(path, 'SELECT tenancy, id, o FROM okta_users_latest WHERE o IS NOT NULL OR id > 3 ORDER BY id'),
+    ).toEqual([
+      { tenancy: 'acme', id: '1', o: '{"b":12345678901234567890}' },
+      { tenancy: 'acme', id: '9007199254740993', o: null },
+    ]);
+    expect(warnings).toEqual([]);
+
+    await sink.write(await datasetOf(folder, ['{"id":4,"name":17,"seen":null,"score":2.5,"fresh":true}']));
+    expect(warnings).toEqual([
+      expect.stringContaining('column name was VARCHAR, is BIGINT in this upload, and became JSON'),
+    ]);
+    expect(await rows(path, 'SELECT id, name, score, fresh FROM okta_users_latest')).toEqual([
+      { id: '4', name: '17', score: 2.5, fresh: true },
+    ]);
+    expect(await rows(path, 'SELECT name, seen FROM okta_users WHERE id = 1')).toEqual([
+      { name: '"a"', seen: '2026-01-01 00:00:00' },
+    ]);
+    await sink.write(await datasetOf(folder, []));
+    expect(await rows(path, 'SELECT id FROM okta_users_latest')).toEqual([]);
+    expect(await rows(path, 'SELECT count(*)::INT AS n FROM okta_users')).toEqual([{ n: 4 }]);
+  });
+
+  test('typed columns take records that are no objects, and refuse what they cannot tell apart', async () => {
+    const path = join(folder, 'odd.duckdb');
+    const sink = await open({ STORE_DUCKDB: path, STORE_DUCKDB_COLUMNS: 'typed' });
+    await sink.write(await datasetOf(folder, ['1', '"two"', '[3]'], { tag: 'scalars' }));
+    expect((await rows(path, 'SELECT json::VARCHAR AS j FROM scalars_latest')).map((row) => row.j).toSorted()).toEqual([
+      '"two"',
+      '1',
+      '[3]',
+    ]);
+    await sink.write(await datasetOf(folder, ['{"a":1,"a_1":2}'], { tag: 'numbered' }));
+    const twins = sink.write(await datasetOf(folder, ['{"Name":1,"name":2}'], { tag: 'twins' }));
+    await expect(twins).rejects.toThrow(/one name to DuckDB: Name, name/);
+    const raw = await open({ STORE_DUCKDB: path });
+    await expect(raw.write(await datasetOf(folder, ['{}'], { tag: 'numbered' }))).rejects.toThrow(
+      /no column json_data/,
+    );
+  });
 });

@@ -19,7 +19,7 @@ beforeAll(async () => {
   server = await startPostgres();
   const { host, port, user, password, database } = server;
   reader = new pg.Pool({ host, port, user, password, database });
-  reader.on('connect', (client) => client.on('error', () => undefined)); // the server stops before all are closed
+  reader.on('error', () => undefined); // the server stops before every connection has closed
   folder = await mkdtemp(join(tmpdir(), 'cyber-collect-spool-'));
 });
 

@@ -1,0 +1,46 @@
+import { writeFile } from 'node:fs/promises';
+import pLimit from 'p-limit';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { BLIND, blindnessOf, type CellResult, cellsOf, nameOf, runCell } from '../support/cell.ts';
+import { matrixOf } from '../support/matrix.ts';
+
+const AT_ONCE = 48;
+
+const cells = await cellsOf(() => true);
+const results = new Map<string, CellResult | Error>();
+
+beforeAll(async () => {
+  const turn = pLimit(AT_ONCE);
+  await Promise.all(
+    cells.map((cell) =>
+      turn(async () => {
+        results.set(nameOf(cell), await runCell(cell).catch((error: Error) => error));
+      }),
+    ),
+  );
+});
+
+afterAll(async () => {
+  const matrix = matrixOf(cells, results);
+  process.stdout.write(`\n${matrix}\n`);
+  const file = process.env.FAULT_MATRIX ?? '';
+  if (file !== '') await writeFile(file, `${matrix}\n`);
+});
+
+describe('no run ends well with less than the truth', () => {
+  test.each(cells.map((cell) => [nameOf(cell)]))('%s', (name) => {
+    const result = results.get(name);
+    if (result instanceof Error) throw result;
+    expect(result?.wrong).toEqual([]);
+  });
+});
+
+test('no entry of the undetectable losses is without a cell that needs it', () => {
+  const used = cells.filter((cell) => {
+    const result = results.get(nameOf(cell));
+    return result !== undefined && 'outcome' in result && result.outcome === 'undetectable';
+  });
+  const needed = new Set(used.map(blindnessOf));
+  const possible = new Set(cells.flatMap((cell) => blindnessOf(cell) ?? []));
+  expect(BLIND.filter((entry) => possible.has(entry) && !needed.has(entry))).toEqual([]);
+});
