@@ -36,7 +36,9 @@ export async function main(argv: readonly string[]): Promise<number> {
     .addOption(outputs(['table', 'json', 'markdown']))
     .action((name, options) => ending(import('./commands/explain.ts').then(({ explain }) => explain(name, options))));
 
-  chosen(program.command('doctor').description('try credentials, permissions, reach, clock and every store with a probe'))
+  chosen(
+    program.command('doctor').description('try credentials, permissions, reach, clock and every store with a probe'),
+  )
     .addOption(outputs(['table', 'json', 'markdown']))
     .action((options) => ending(import('./commands/doctor.ts').then(({ doctor }) => doctor(options))));
 
@@ -74,7 +76,9 @@ function environment(command: Command): Command {
     .option('--tenancy <name>', 'value of %TENANCY')
     .option('-q, --quiet', 'only warnings and errors')
     .option('-v, --verbose', 'every detail')
-    .addOption(new Option('--log-format <format>', 'format of what is said on stderr').choices(['text', 'json']).default('text'));
+    .addOption(
+      new Option('--log-format <format>', 'format of what is said on stderr').choices(['text', 'json']).default('text'),
+    );
 }
 
 /** Flags of commands that choose datasets as well. */

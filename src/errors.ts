@@ -82,7 +82,12 @@ export class ConfigError extends CollectError {
 }
 
 /** A configuration problem. */
-export function configProblem(where: string, message: string, mend: string, title = 'Configuration not valid'): Problem {
+export function configProblem(
+  where: string,
+  message: string,
+  mend: string,
+  title = 'Configuration not valid',
+): Problem {
   return { id: title, severity: 'ERROR', where, message, mend };
 }
 

@@ -41,14 +41,27 @@ export default defineCollector({
       id: 'id',
       needs: 'okta.users.read',
     },
-    groups: { about: 'Groups of every type', path: '/api/v1/groups', query: { limit: 200 }, id: 'id', needs: 'okta.groups.read' },
+    groups: {
+      about: 'Groups of every type',
+      path: '/api/v1/groups',
+      query: { limit: 200 },
+      id: 'id',
+      needs: 'okta.groups.read',
+    },
     devices: {
       about: 'Devices registered in Identity Engine',
       path: '/api/v1/devices',
       query: { limit: 200 },
       id: 'id',
       needs: 'okta.devices.read',
-      errors: [{ status: [401, 403, 404], body: /E0000(015|022|006|004)/, as: 'unlicensed', because: 'devices need Identity Engine' }],
+      errors: [
+        {
+          status: [401, 403, 404],
+          body: /E0000(015|022|006|004)/,
+          as: 'unlicensed',
+          because: 'devices need Identity Engine',
+        },
+      ],
     },
     device_users: {
       about: 'Who uses which device',
@@ -94,5 +107,7 @@ function org(domain: string): URL {
   const url = baseUrl(domain);
   const admin = /^([^.]+)-admin(\..+)$/.exec(url.hostname);
   if (admin === null) return url;
-  throw new CollectError('config', `OKTA_DOMAIN names the admin console, ${url.hostname}`, { mend: `write ${admin[1]}${admin[2]}` });
+  throw new CollectError('config', `OKTA_DOMAIN names the admin console, ${url.hostname}`, {
+    mend: `write ${admin[1]}${admin[2]}`,
+  });
 }

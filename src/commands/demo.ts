@@ -31,13 +31,31 @@ export async function demo(flags: DemoFlags): Promise<number> {
   try {
     if (flags.serve === true) return await serve(running);
     const variables = Object.assign({}, STORES, ...running.map(({ env }) => env)) as Record<string, string>;
-    const colours = Object.fromEntries(['NO_COLOR', 'FORCE_COLOR'].map((name) => [name, processEnvironment().get(name)?.value]));
+    const colours = Object.fromEntries(
+      ['NO_COLOR', 'FORCE_COLOR'].map((name) => [name, processEnvironment().get(name)?.value]),
+    );
     const session = await openSession(
       { envFile: [], logFormat: 'text' },
       environmentOf({ ...variables, ...colours }, 'demo'),
     );
-    session.log('INFO', 'demo.start', `vendors on this machine answer: ${running.map(({ origin }) => origin).join(' ')}`);
-    const code = await run({ envFile: [], logFormat: 'text', only: [], exclude: [], concurrency: 4, deadline: 600, acceptShrink: ['*'], output: 'table' }, session);
+    session.log(
+      'INFO',
+      'demo.start',
+      `vendors on this machine answer: ${running.map(({ origin }) => origin).join(' ')}`,
+    );
+    const code = await run(
+      {
+        envFile: [],
+        logFormat: 'text',
+        only: [],
+        exclude: [],
+        concurrency: 4,
+        deadline: 600,
+        acceptShrink: ['*'],
+        output: 'table',
+      },
+      session,
+    );
     session.print(AFTERWARDS);
     return code;
   } finally {
@@ -55,11 +73,16 @@ async function startAll(records: number): Promise<readonly RunningVendor[]> {
 function optionsFor({ name }: Vendor, records: number): VendorOptions {
   if (name !== 'okta') return { scale: records };
   // Okta has a call per user and kind of detail, so its list is shorter.
-  return { scale: Math.ceil(records / 10), limit: { requests: 400, seconds: 1 }, faults: [{ name: '500', resource: 'users' }] };
+  return {
+    scale: Math.ceil(records / 10),
+    limit: { requests: 400, seconds: 1 },
+    faults: [{ name: '500', resource: 'users' }],
+  };
 }
 
 function serve(running: readonly RunningVendor[]): Promise<number> {
-  for (const { env } of running) for (const [name, value] of Object.entries(env)) process.stdout.write(`export ${name}='${value}'\n`);
+  for (const { env } of running)
+    for (const [name, value] of Object.entries(env)) process.stdout.write(`export ${name}='${value}'\n`);
   process.stderr.write('The vendors answer until you press Ctrl-C.\n');
   return new Promise((resolve) => {
     process.once('SIGINT', () => resolve(0));

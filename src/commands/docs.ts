@@ -39,7 +39,10 @@ export async function pages(): Promise<ReadonlyMap<string, string>> {
     ['docs/collectors.md', collectorIndex(collectors)],
     ['docs/stores.md', storeIndex(stores)],
     ['docs/settings.md', `${GENERATED}\n\n# Settings of the program\n\n${variables(programShape)}\n`],
-    ...collectors.map((collector): [string, string] => [`docs/collectors/${collector.name}.md`, collectorPage(collector)]),
+    ...collectors.map((collector): [string, string] => [
+      `docs/collectors/${collector.name}.md`,
+      collectorPage(collector),
+    ]),
     ...stores.map((store): [string, string] => [`docs/stores/${store.name}.md`, storePage(store)]),
   ]);
 }
@@ -48,7 +51,10 @@ function envExample(collectors: readonly Collector[], stores: readonly Store[]):
   const part = (title: string, shape: Shape) => [
     '',
     `# --- ${title}`,
-    ...Object.entries(shape).flatMap(([name, type]) => [`# ${factsOf(type).about}${isRequired(type) ? ' (required)' : ''}`, `#${name}=${exampleOf(name, type)}`]),
+    ...Object.entries(shape).flatMap(([name, type]) => [
+      `# ${factsOf(type).about}${isRequired(type) ? ' (required)' : ''}`,
+      `#${name}=${exampleOf(name, type)}`,
+    ]),
   ];
   return [
     '# Every variable cyber-collect knows. Copy to .env and uncomment what you use; values stand without quotes.',
@@ -98,7 +104,16 @@ function collectorIndex(collectors: readonly Collector[]): string {
 function collectorPage(collector: Collector): string {
   const rows = Object.entries(collector.resources).map(([resource, definition]) => {
     const facts = resourceFacts(collector, definition);
-    return [`\`${tagOf(collector.name, resource)}\``, facts.about, facts.kind, `\`${facts.endpoint}\``, facts.permission ?? '', facts.identity ?? '', facts.adds ?? '', facts.drops ?? ''];
+    return [
+      `\`${tagOf(collector.name, resource)}\``,
+      facts.about,
+      facts.kind,
+      `\`${facts.endpoint}\``,
+      facts.permission ?? '',
+      facts.identity ?? '',
+      facts.adds ?? '',
+      facts.drops ?? '',
+    ];
   });
   const headings = ['Dataset', 'Records', 'Kind', 'Endpoint', 'Least permission', 'Identity', 'Adds', 'Leaves out'];
   return [
@@ -110,11 +125,18 @@ function collectorPage(collector: Collector): string {
     '## Datasets',
     table(headings, rows, 'markdown'),
     '',
-  ].join('\n\n').trimEnd().concat('\n');
+  ]
+    .join('\n\n')
+    .trimEnd()
+    .concat('\n');
 }
 
 function storeIndex(stores: readonly Store[]): string {
-  const rows = stores.map((store) => [`[${store.title}](stores/${store.name}.md)`, `\`${store.name}\``, switchedOnBy(store)]);
+  const rows = stores.map((store) => [
+    `[${store.title}](stores/${store.name}.md)`,
+    `\`${store.name}\``,
+    switchedOnBy(store),
+  ]);
   return `${GENERATED}\n\n# Stores\n\n${table(['Destination', 'Name', 'Switched on by'], rows, 'markdown')}\n`;
 }
 
@@ -135,5 +157,7 @@ function storePage(store: Store): string {
     variables(store.env, store.aliases),
     '## Example',
     `\`\`\`bash\n${lines.join('\n')}\nnpx cyber-collect doctor\nnpx cyber-collect run\n\`\`\``,
-  ].join('\n\n').concat('\n');
+  ]
+    .join('\n\n')
+    .concat('\n');
 }

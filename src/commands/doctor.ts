@@ -5,7 +5,7 @@ import { asCollectError, CollectError } from '../errors.ts';
 import { type Headers, header } from '../http/pace.ts';
 import { problemLine } from '../report/log.ts';
 import { type Output, table } from '../report/tables.ts';
-import { type ActiveCollector, activate, type ActiveStore, type Plan } from '../run/activate.ts';
+import { type ActiveCollector, type ActiveStore, activate, type Plan } from '../run/activate.ts';
 import { clientOf, clientSettings } from '../run/client.ts';
 import { probe } from '../run/sample.ts';
 import { version } from '../version.ts';
@@ -44,7 +44,8 @@ export async function doctor(flags: DoctorFlags): Promise<number> {
   };
   const findings: Finding[] = [];
   try {
-    for (const active of plan.collectors) findings.push(...(await examine(active, plan, { ...settings, observe }, scratch)));
+    for (const active of plan.collectors)
+      findings.push(...(await examine(active, plan, { ...settings, observe }, scratch)));
     findings.push(...(await Promise.all(plan.stores.map((store) => examineStore(store, plan)))));
   } finally {
     await settings.dispatcher.close().catch(() => undefined);
@@ -53,13 +54,22 @@ export async function doctor(flags: DoctorFlags): Promise<number> {
   if (skew !== undefined) findings.push(clock(skew));
   if (flags.output === 'json') print(JSON.stringify({ findings, problems: plan.problems }));
   else {
-    const rows = findings.map(({ what, state, message, mend }) => [what, state, mend === undefined ? message : `${message}. To mend: ${mend}`]);
+    const rows = findings.map(({ what, state, message, mend }) => [
+      what,
+      state,
+      mend === undefined ? message : `${message}. To mend: ${mend}`,
+    ]);
     print(table(['WHAT', 'STATE', 'FINDING'], rows, flags.output));
   }
   return codeOf(plan, findings);
 }
 
-async function examine(active: ActiveCollector, plan: Plan, settings: ReturnType<typeof clientSettings>, scratch: string): Promise<Finding[]> {
+async function examine(
+  active: ActiveCollector,
+  plan: Plan,
+  settings: ReturnType<typeof clientSettings>,
+  scratch: string,
+): Promise<Finding[]> {
   const findings: Finding[] = [];
   const client = clientOf(active, settings);
   const signal = AbortSignal.timeout(PATIENCE * 1000);
@@ -73,7 +83,12 @@ async function examine(active: ActiveCollector, plan: Plan, settings: ReturnType
       const needs = dataset.definition.needs;
       const state = error.code === 'denied' || error.code === 'credentials' ? error.code : 'failed';
       const mend = error.code === 'denied' && needs !== undefined ? `grant ${needs}` : error.mend;
-      findings.push({ what, state, message: `${error.title}: ${error.message}`, ...(mend === undefined ? {} : { mend }) });
+      findings.push({
+        what,
+        state,
+        message: `${error.title}: ${error.message}`,
+        ...(mend === undefined ? {} : { mend }),
+      });
     }
   }
   return findings;
@@ -91,7 +106,12 @@ async function examineStore({ store, settings }: ActiveStore, plan: Plan): Promi
     return { what, state: 'fine', message: 'a probe was written and deleted' };
   } catch (thrown) {
     const error = thrown instanceof CollectError ? thrown : new CollectError('store', (thrown as Error).message);
-    return { what, state: 'failed', message: `${error.title}: ${error.message}`, ...(error.mend === undefined ? {} : { mend: error.mend }) };
+    return {
+      what,
+      state: 'failed',
+      message: `${error.title}: ${error.message}`,
+      ...(error.mend === undefined ? {} : { mend: error.mend }),
+    };
   }
 }
 
@@ -99,8 +119,14 @@ const MOST_SKEW = 60_000;
 
 function clock(skew: number): Finding {
   const seconds = Math.round(Math.abs(skew) / 1000);
-  if (Math.abs(skew) < MOST_SKEW) return { what: 'clock', state: 'fine', message: `within ${seconds} s of the vendors'` };
-  return { what: 'clock', state: 'failed', message: `this machine's clock is ${seconds} s ${skew > 0 ? 'ahead' : 'behind'}`, mend: 'synchronise it; signed requests and tokens depend on it' };
+  if (Math.abs(skew) < MOST_SKEW)
+    return { what: 'clock', state: 'fine', message: `within ${seconds} s of the vendors'` };
+  return {
+    what: 'clock',
+    state: 'failed',
+    message: `this machine's clock is ${seconds} s ${skew > 0 ? 'ahead' : 'behind'}`,
+    mend: 'synchronise it; signed requests and tokens depend on it',
+  };
 }
 
 function codeOf(plan: Plan, findings: readonly Finding[]): number {

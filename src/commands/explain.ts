@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto';
-import { type Collector, isCustom, idOf, parentOf, type Resource, tagOf } from '../collectors/collector.ts';
+import { type Collector, idOf, isCustom, parentOf, type Resource, tagOf } from '../collectors/collector.ts';
 import { type Environment, resolveShape } from '../config/environment.ts';
 import { CollectError, type Problem } from '../errors.ts';
 import { type Output, table } from '../report/tables.ts';
 import { programOf } from '../run/activate.ts';
-import { nearest, namesFor, selects } from '../run/select.ts';
+import { namesFor, nearest, selects } from '../run/select.ts';
 import type { Store } from '../stores/store.ts';
 import { openSession, type SessionFlags } from './session.ts';
 
@@ -23,14 +23,21 @@ export async function explain(name: string, flags: ExplainFlags): Promise<number
       .map(([resource, definition]) => describe(environment, stores, collector, resource, definition, flags.tenancy)),
   );
   if (found.length === 0) {
-    const known = collectors.flatMap((collector) => Object.keys(collector.resources).flatMap((resource) => namesFor(collector.name, resource)));
+    const known = collectors.flatMap((collector) =>
+      Object.keys(collector.resources).flatMap((resource) => namesFor(collector.name, resource)),
+    );
     const near = nearest(name, known);
-    throw new CollectError('config', `nothing is called '${name}'`, { title: 'Unknown name', mend: near === undefined ? 'see cyber-collect list' : `did you mean ${near}?` });
+    throw new CollectError('config', `nothing is called '${name}'`, {
+      title: 'Unknown name',
+      mend: near === undefined ? 'see cyber-collect list' : `did you mean ${near}?`,
+    });
   }
   if (flags.output === 'json') print(JSON.stringify(found));
   else {
     for (const facts of found) {
-      const rows = Object.entries(facts).filter(([, value]) => value !== undefined).map(([key, value]) => [key, Array.isArray(value) ? value.join(', ') : String(value)]);
+      const rows = Object.entries(facts)
+        .filter(([, value]) => value !== undefined)
+        .map(([key, value]) => [key, Array.isArray(value) ? value.join(', ') : String(value)]);
       print(`${table(['FACT', facts.tag], rows, flags.output)}\n`);
     }
   }
@@ -58,7 +65,14 @@ export interface Explanation {
   readonly docs: string;
 }
 
-function describe(environment: Environment, stores: readonly Store[], collector: Collector, resource: string, definition: Resource<never>, tenancy: string | undefined): Explanation {
+function describe(
+  environment: Environment,
+  stores: readonly Store[],
+  collector: Collector,
+  resource: string,
+  definition: Resource<never>,
+  tenancy: string | undefined,
+): Explanation {
   const tag = tagOf(collector.name, resource);
   const resolved = resolveShape(environment, collector.name, collector.env, collector.aliases);
   const facts = resourceFacts(collector, definition, resolved.values);
@@ -78,9 +92,12 @@ function describe(environment: Environment, stores: readonly Store[], collector:
 export function resourceFacts(collector: Collector, definition: Resource<never>, settings?: unknown) {
   const listing = isCustom(definition) ? undefined : definition;
   const usual = settings === undefined ? undefined : collector.http?.(settings as never).paginate;
-  const paging = listing === undefined ? 'its own' : listing.paginate === null ? 'one page' : (listing.paginate ?? usual)?.about;
+  const paging =
+    listing === undefined ? 'its own' : listing.paginate === null ? 'one page' : (listing.paginate ?? usual)?.about;
   const identity = idOf(definition).join(' + ');
-  const adds = isCustom(definition) ? Object.keys(definition.adds ?? {}) : Object.keys(('keep' in definition && definition.keep) || {});
+  const adds = isCustom(definition)
+    ? Object.keys(definition.adds ?? {})
+    : Object.keys(('keep' in definition && definition.keep) || {});
   const parent = parentOf(definition);
   return {
     about: definition.about,
@@ -96,12 +113,25 @@ export function resourceFacts(collector: Collector, definition: Resource<never>,
   };
 }
 
-function targets(environment: Environment, stores: readonly Store[], tag: string, kind: 'snapshot' | 'events', tenancy: string | undefined): string[] {
+function targets(
+  environment: Environment,
+  stores: readonly Store[],
+  tag: string,
+  kind: 'snapshot' | 'events',
+  tenancy: string | undefined,
+): string[] {
   const problems: Problem[] = [];
   const program = programOf(environment, problems);
   return stores.flatMap((store) => {
     const { values } = resolveShape(environment, store.name, store.env, store.aliases);
     if (values === undefined) return [];
-    return [...(store.targets(values, kind, { uuid: randomUUID(), tag, tenancy: tenancy ?? program.TENANCY, at: new Date() }) ?? [])];
+    return [
+      ...(store.targets(values, kind, {
+        uuid: randomUUID(),
+        tag,
+        tenancy: tenancy ?? program.TENANCY,
+        at: new Date(),
+      }) ?? []),
+    ];
   });
 }

@@ -31,8 +31,15 @@ export async function list(flags: ListFlags): Promise<number> {
     print(JSON.stringify(shown));
     return 0;
   }
-  const needs = ({ state, missing, required }: { state: string; missing: readonly string[]; required: readonly string[] }) =>
-    state === 'half set' ? `missing: ${missing.join(', ')}` : required.join(', ');
+  const needs = ({
+    state,
+    missing,
+    required,
+  }: {
+    state: string;
+    missing: readonly string[];
+    required: readonly string[];
+  }) => (state === 'half set' ? `missing: ${missing.join(', ')}` : required.join(', '));
   const rows = shown.collectors.map((one) => [one.name, one.state, one.title, needs(one), one.datasets.join(' ')]);
   print(table(['COLLECTOR', 'STATE', 'PRODUCT', 'VARIABLES', 'DATASETS'], rows, flags.output));
   const destinations = shown.stores.map((one) => [one.name, one.state, one.title, needs(one)]);

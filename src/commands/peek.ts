@@ -20,7 +20,12 @@ const PATIENCE = 600;
 export async function peek(name: string, flags: PeekFlags): Promise<number> {
   const { environment, collectors, log, progress, print } = await openSession(flags);
   progress.stop();
-  const plan = activate(environment, { collectors, stores: [] }, { only: [name], exclude: [], tenancy: flags.tenancy }, new Date());
+  const plan = activate(
+    environment,
+    { collectors, stores: [] },
+    { only: [name], exclude: [], tenancy: flags.tenancy },
+    new Date(),
+  );
   const scratch = await mkdtemp(join(tmpdir(), 'cyber-collect-'));
   const settings = clientSettings(plan, { version: version(), deadline: PATIENCE, scratch });
   const signal = AbortSignal.timeout(PATIENCE * 1000);
@@ -29,13 +34,15 @@ export async function peek(name: string, flags: PeekFlags): Promise<number> {
       const client = clientOf(active, settings);
       for (const dataset of active.datasets.filter(({ stored }) => stored)) {
         const warn = (message: string) => log('WARNING', 'dataset.warning', message);
-        for (const record of await sample(dataset, flags.n, { active, client, signal, at: plan.at, scratch, warn })) print(record);
+        for (const record of await sample(dataset, flags.n, { active, client, signal, at: plan.at, scratch, warn }))
+          print(record);
       }
     }
   } finally {
     await settings.dispatcher.close().catch(() => undefined);
     await rm(scratch, { recursive: true, force: true });
   }
-  if (plan.problems.length > 0) throw new CollectError('config', plan.problems[0]?.message ?? '', { mend: plan.problems[0]?.mend ?? '' });
+  if (plan.problems.length > 0)
+    throw new CollectError('config', plan.problems[0]?.message ?? '', { mend: plan.problems[0]?.mend ?? '' });
   return 0;
 }

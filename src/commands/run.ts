@@ -33,10 +33,16 @@ export async function run(flags: RunFlags, session?: Session): Promise<number> {
       return plan.problems.length > 0 ? 2 : plan.collectors.length === 0 ? 5 : 0;
     }
     if (plan.collectors.length === 0 && plan.problems.length === 0) {
-      log('WARNING', 'run.idle', 'no collector is configured: set the variables of a product you use. See cyber-collect list');
+      log(
+        'WARNING',
+        'run.idle',
+        'no collector is configured: set the variables of a product you use. See cyber-collect list',
+      );
     }
     const state = await openState(plan.program.CYBER_COLLECT_STATE);
-    const interruption = listenForSignals((name) => log('WARNING', 'run.interrupted', `${name}: ending cleanly; once more ends at once`));
+    const interruption = listenForSignals((name) =>
+      log('WARNING', 'run.interrupted', `${name}: ending cleanly; once more ends at once`),
+    );
     await notifySlack(plan.program, redactor, log, { started: plan });
     try {
       const summary = await runPlan(plan, {

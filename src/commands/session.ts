@@ -42,7 +42,9 @@ export async function openSession(flags: SessionFlags, loaded?: Environment): Pr
   const colour = useColour(environment, process.stderr.isTTY);
   const plain = flags.logFormat === 'json' || flags.quiet === true;
   let say: (line: string) => void = () => undefined;
-  const progress = plain ? silent : createProgress(process.stderr, process.stderr.isTTY === true, colour, (line) => say(line));
+  const progress = plain
+    ? silent
+    : createProgress(process.stderr, process.stderr.isTTY === true, colour, (line) => say(line));
   const log = createLog({
     format: flags.logFormat,
     least: flags.verbose === true ? 'DEBUG' : flags.quiet === true ? 'WARNING' : 'INFO',
@@ -51,10 +53,23 @@ export async function openSession(flags: SessionFlags, loaded?: Environment): Pr
     write: (line) => progress.around(() => process.stderr.write(`${line}\n`)),
   });
   say = (line) => log('INFO', 'dataset.progress', line);
-  return { environment, collectors, stores, redactor, log, progress, print: (text) => process.stdout.write(`${redactor.redact(text)}\n`) };
+  return {
+    environment,
+    collectors,
+    stores,
+    redactor,
+    log,
+    progress,
+    print: (text) => process.stdout.write(`${redactor.redact(text)}\n`),
+  };
 }
 
-function learnSecrets(redactor: Redactor, environment: Environment, shape: Shape, aliases: Readonly<Record<string, string>> = {}): void {
+function learnSecrets(
+  redactor: Redactor,
+  environment: Environment,
+  shape: Shape,
+  aliases: Readonly<Record<string, string>> = {},
+): void {
   for (const [name, type] of Object.entries(shape)) {
     if (!factsOf(type).secret) continue;
     const found = lookUp(environment, name, aliases);

@@ -26,7 +26,10 @@ export interface Resolved<S extends Shape> {
 }
 
 /** An environment over a fixed set of variables. */
-export function environmentOf(variables: Readonly<Record<string, string | undefined>>, from = 'environment'): Environment {
+export function environmentOf(
+  variables: Readonly<Record<string, string | undefined>>,
+  from = 'environment',
+): Environment {
   return {
     get(name) {
       const value = variables[name];
@@ -81,7 +84,10 @@ function readText(path: string, named: boolean, problems: Problem[]): string | u
 function malformedLines(file: string, text: string): Problem[] {
   const problems: Problem[] = [];
   let open: { quote: string; line: number } | undefined;
-  for (const [index, line] of text.replace(/^\uFEFF/, '').split(/\r?\n/).entries()) {
+  for (const [index, line] of text
+    .replace(/^\uFEFF/, '')
+    .split(/\r?\n/)
+    .entries()) {
     if (open !== undefined) {
       if (line.includes(open.quote)) open = undefined;
       continue;
@@ -96,7 +102,9 @@ function malformedLines(file: string, text: string): Problem[] {
     if (quote !== undefined && !(assignment[1] ?? '').slice(1).includes(quote)) open = { quote, line: index + 1 };
   }
   if (open !== undefined) {
-    problems.push(configProblem(`${file}:${open.line}`, 'a quote is opened and never closed', `add the closing ${open.quote}`));
+    problems.push(
+      configProblem(`${file}:${open.line}`, 'a quote is opened and never closed', `add the closing ${open.quote}`),
+    );
   }
   return problems;
 }
@@ -124,7 +132,8 @@ export function resolveShape<S extends Shape>(
     if (found === undefined) values[name] = isRequired(type) ? undefined : type.parse(undefined);
     else values[name] = parseValue(type, name, found, problems);
   }
-  if (missing.length > 0 && missing.length === required) return { state: 'idle', missing, problems: [], values: undefined };
+  if (missing.length > 0 && missing.length === required)
+    return { state: 'idle', missing, problems: [], values: undefined };
   if (missing.length > 0) return { state: 'partial', missing, problems: [halfSet(unit, missing)], values: undefined };
   if (problems.length > 0) return { state: 'invalid', missing, problems, values: undefined };
   return { state: 'active', missing, problems, values: values as Values<S> };
@@ -159,5 +168,10 @@ function parseValue(type: z.ZodType, name: string, found: Origin, problems: Prob
 
 function halfSet(unit: string, missing: readonly string[]): Problem {
   const names = missing.join(', ');
-  return configProblem(unit, `${names} ${missing.length === 1 ? 'is' : 'are'} missing, the rest is set`, `set ${names}`, 'Environment variable not set');
+  return configProblem(
+    unit,
+    `${names} ${missing.length === 1 ? 'is' : 'are'} missing, the rest is set`,
+    `set ${names}`,
+    'Environment variable not set',
+  );
 }

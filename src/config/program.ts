@@ -14,9 +14,15 @@ export const programShape = {
   CYBER_COLLECT_MAX_BODY_MIB: setting('Largest body accepted, in MiB after decompression', integer(4096, 1)),
   CYBER_COLLECT_MAX_RECORD_MIB: setting('Largest record accepted, in MiB', integer(64, 1, 512)),
   CYBER_COLLECT_MAX_PAGES: setting('Most pages of one list', integer(1_000_000, 1)),
-  CYBER_COLLECT_HEADROOM: setting('Share of a vendor’s rate limit left to your other tools, in percent', integer(10, 0, 90)),
+  CYBER_COLLECT_HEADROOM: setting(
+    'Share of a vendor’s rate limit left to your other tools, in percent',
+    integer(10, 0, 90),
+  ),
   CYBER_COLLECT_SHRINK_RECORDS: setting('A dataset that lost at least this many records is held back', integer(5, 1)),
-  CYBER_COLLECT_SHRINK_PERCENT: setting('... if that is also at least this share of it, in percent', integer(20, 1, 100)),
+  CYBER_COLLECT_SHRINK_PERCENT: setting(
+    '... if that is also at least this share of it, in percent',
+    integer(20, 1, 100),
+  ),
   HTTP_PROXY: setting('Proxy for http:// requests', optional()),
   HTTPS_PROXY: setting('Proxy for https:// requests', optional()),
   NO_PROXY: setting('Hosts that are reached without the proxy', optional()),

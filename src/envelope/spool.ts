@@ -1,6 +1,7 @@
 import { createHash, type Hash } from 'node:crypto';
-import { mkdir, open, rename, rm, type FileHandle } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { CollectError } from '../errors.ts';
 
 /** A whole dataset on disk as NDJSON: one record a line, each line ended by a line feed. Readable any number of times. */
 export interface Spool {
@@ -34,7 +35,6 @@ export class SpoolWriter {
     await mkdir(dirname(path), { recursive: true, mode: 0o700 });
     return new SpoolWriter(path, await open(`${path}.tmp`, 'w', 0o600));
   }
-
 
   /** Appends whole lines; the chunks must not change afterwards. */
   async write(lines: readonly Uint8Array[]): Promise<void> {
@@ -87,19 +87,38 @@ function rest(parts: readonly Uint8Array[], written: number): Uint8Array[] {
   return out;
 }
 
-/** The bytes of a spool in chunks that belong to the caller. */
-export async function* spoolChunks(spool: Spool, size = READ_SIZE): AsyncGenerator<Buffer> {
-  const file = await open(spool.path, 'r');
+/**
+ * The bytes of a spool in chunks that belong to the caller.
+ * @throws {CollectError} store when the file is not as long as it was written
+ */
+export async function* spoolChunks(spool: Spool): AsyncGenerator<Buffer> {
+  const file = await open(spool.path, 'r').catch((cause) => damaged(spool, cause));
+  let bytes = 0;
   try {
     for (;;) {
-      const buffer = Buffer.allocUnsafe(size);
-      const { bytesRead } = await file.read(buffer, 0, size);
-      if (bytesRead === 0) return;
+      const buffer = Buffer.allocUnsafe(READ_SIZE);
+      const { bytesRead } = await file.read(buffer, 0, READ_SIZE);
+      if (bytesRead === 0) break;
+      bytes += bytesRead;
       yield buffer.subarray(0, bytesRead);
     }
   } finally {
     await file.close();
   }
+  if (bytes !== spool.bytes) damaged(spool);
+}
+
+/**
+ * For stores that hand the file itself on.
+ * @throws {CollectError} store when the file is not as long as it was written
+ */
+export async function assertWhole(spool: Spool): Promise<void> {
+  const { size } = await stat(spool.path).catch((cause) => damaged(spool, cause));
+  if (size !== spool.bytes) damaged(spool);
+}
+
+function damaged(spool: Spool, cause?: unknown): never {
+  throw new CollectError('store', `the spool ${spool.path} is damaged or gone`, { mend: 'run again', cause });
 }
 
 /** The records of a spool, each as its bytes without the line feed. Holds no more than the longest record and a chunk. */

@@ -75,7 +75,9 @@ export function bearer(fetchToken: (exchange: Exchange) => Promise<Token>, margi
     renew(refused) {
       const held = current;
       if (held === undefined) return true;
-      current = held.then((got) => (refused.authorization === `Bearer ${got.token.value}` ? { ...got, until: 0 } : got));
+      current = held.then((got) =>
+        refused.authorization === `Bearer ${got.token.value}` ? { ...got, until: 0 } : got,
+      );
       current.catch(() => {
         current = undefined;
       });
@@ -102,6 +104,10 @@ export function clientCredentials({ path, form, base }: ClientCredentials): Auth
     const value = textAt(answer.body, 'access_token');
     if (value === undefined) throw new CollectError('vendor', 'the token answer holds no access_token');
     const moved = base?.(answer.headers);
-    return { value, lifetime: numberAt(answer.body, 'expires_in') ?? 1800, ...(moved === undefined ? {} : { base: moved }) };
+    return {
+      value,
+      lifetime: numberAt(answer.body, 'expires_in') ?? 1800,
+      ...(moved === undefined ? {} : { base: moved }),
+    };
   });
 }

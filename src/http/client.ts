@@ -8,7 +8,7 @@ import { type Clock, type Headers, header, type Pace, Pacer, systemClock } from 
 import { type Page, PageBuffer } from './page.ts';
 import type { Next, Paginator, Query } from './paginate.ts';
 import { RecordSplitter } from './records.ts';
-import { backoff, classify, isPassing, resetAt, retryAfter, type Rule, type Verdict } from './retry.ts';
+import { backoff, classify, isPassing, type Rule, resetAt, retryAfter, type Verdict } from './retry.ts';
 
 /** What a collector tells of its vendor's API. */
 export interface HttpOptions {
@@ -107,7 +107,12 @@ interface Read<T> {
 
 type Tried<T> =
   | { readonly value: T }
-  | { readonly verdict: Verdict; readonly error: CollectError; readonly lasting?: boolean; readonly at?: number | undefined };
+  | {
+      readonly verdict: Verdict;
+      readonly error: CollectError;
+      readonly lasting?: boolean;
+      readonly at?: number | undefined;
+    };
 
 const MAX_TRIES = 8;
 const LASTING_TRIES = 3;
@@ -160,7 +165,13 @@ export class Client {
   }
 
   /** `early` hears of the headers of the answer that is being read. */
-  async #page(request: ListRequest, url: URL, meter: Meter, signal: AbortSignal, early?: (headers: Headers) => void): Promise<Page> {
+  async #page(
+    request: ListRequest,
+    url: URL,
+    meter: Meter,
+    signal: AbortSignal,
+    early?: (headers: Headers) => void,
+  ): Promise<Page> {
     const page = await this.#call(request, url, meter, signal, async (incoming): Promise<Read<Page>> => {
       early?.(incoming.headers);
       const value = await readPage(incoming, request, this.#settings);
@@ -180,10 +191,13 @@ export class Client {
       count += 1;
       total += page.records;
       const key = `${page.fingerprint} ${asked.url.href} ${asked.request.body === undefined ? '' : JSON.stringify(asked.request.body)}`;
-      if (seen.has(key)) throw new CollectError('incomplete', `${place(asked.request, asked.url)}: the same page comes again and again`);
+      if (seen.has(key))
+        throw new CollectError('incomplete', `${place(asked.request, asked.url)}: the same page comes again and again`);
       seen.add(key);
       if (count >= this.#settings.maxPages) {
-        throw new CollectError('refused', `the list has more than ${this.#settings.maxPages} pages`, { mend: 'raise CYBER_COLLECT_MAX_PAGES' });
+        throw new CollectError('refused', `the list has more than ${this.#settings.maxPages} pages`, {
+          mend: 'raise CYBER_COLLECT_MAX_PAGES',
+        });
       }
     };
     const nextOf = (asked: Asked, page: Pick<Page, 'headers' | 'body' | 'records'>): Asked | undefined =>
@@ -209,10 +223,18 @@ export class Client {
         const page = await flight.page;
         arrived(page, flight.asked);
         const next = nextOf(flight.asked, page);
-        const ahead = count === 1 ? paginate?.ahead?.({ ...page, total, url: flight.asked.url, sent: flight.asked.request.body }) : undefined;
+        const ahead =
+          count === 1
+            ? paginate?.ahead?.({ ...page, total, url: flight.asked.url, sent: flight.asked.request.body })
+            : undefined;
         // The headers that led ahead may be those of a try that failed later: only the page that came decides.
         const guessed = await guessing;
-        const following = next === undefined || ahead !== undefined ? undefined : guessed?.asked.url.href === next.url.href ? guessed : ask(next);
+        const following =
+          next === undefined || ahead !== undefined
+            ? undefined
+            : guessed?.asked.url.href === next.url.href
+              ? guessed
+              : ask(next);
         yield page;
         if (ahead !== undefined) return yield* this.#ahead(flight.asked, ahead, ask, arrived);
         if (following === undefined) return;
@@ -224,7 +246,12 @@ export class Client {
   }
 
   /** Pages that may be asked for at once, handed on in order. */
-  async *#ahead(first: Asked, nexts: readonly Next[], ask: (asked: Asked) => Flight, arrived: (page: Page, asked: Asked) => void): AsyncGenerator<Page> {
+  async *#ahead(
+    first: Asked,
+    nexts: readonly Next[],
+    ask: (asked: Asked) => Flight,
+    arrived: (page: Page, asked: Asked) => void,
+  ): AsyncGenerator<Page> {
     const flights: Flight[] = [];
     let started = 0;
     const start = () => {
@@ -262,15 +289,20 @@ export class Client {
 
   #url(request: Request): URL {
     const base = this.#base();
-    const url = /^https?:\/\//.test(request.path) ? new URL(request.path) : new URL(base.pathname.replace(/\/$/, '') + request.path, base);
+    const url = /^https?:\/\//.test(request.path)
+      ? new URL(request.path)
+      : new URL(base.pathname.replace(/\/$/, '') + request.path, base);
     this.#assertOurs(url, 'the request');
     setQuery(url, request.query ?? {});
     return url;
   }
 
   #assertOurs(url: URL, what: string): void {
-    if (url.origin === this.#base().origin || url.origin === this.#options.baseUrl.origin || this.#isTrusted(url)) return;
-    throw new CollectError('refused', `${what} leads to another host, ${url.host}`, { mend: 'nothing was sent there; tell the vendor, or check a proxy between' });
+    if (url.origin === this.#base().origin || url.origin === this.#options.baseUrl.origin || this.#isTrusted(url))
+      return;
+    throw new CollectError('refused', `${what} leads to another host, ${url.host}`, {
+      mend: 'nothing was sent there; tell the vendor, or check a proxy between',
+    });
   }
 
   #isTrusted(url: URL): boolean {
@@ -279,7 +311,14 @@ export class Client {
   }
 
   /** A call with retries; undefined when a rule says that nothing there is fine. */
-  async #call<T>(request: Request, url: URL, meter: Meter, signal: AbortSignal, read: (incoming: Incoming) => Promise<Read<T>>, open = false): Promise<T | undefined> {
+  async #call<T>(
+    request: Request,
+    url: URL,
+    meter: Meter,
+    signal: AbortSignal,
+    read: (incoming: Incoming) => Promise<Read<T>>,
+    open = false,
+  ): Promise<T | undefined> {
     const wait = (milliseconds: number) => {
       meter.waited_ms += milliseconds;
     };
@@ -319,7 +358,13 @@ export class Client {
     return this.#pacer.turn(signal, wait);
   }
 
-  async #waitFor<T>(tried: Exclude<Tried<T>, { value: T }>, tries: number, meter: Meter, signal: AbortSignal, wait: (milliseconds: number) => void): Promise<void> {
+  async #waitFor<T>(
+    tried: Exclude<Tried<T>, { value: T }>,
+    tries: number,
+    meter: Meter,
+    signal: AbortSignal,
+    wait: (milliseconds: number) => void,
+  ): Promise<void> {
     const now = this.#clock.now();
     // Never before the told moment: jitter is only added.
     const at = tried.at === undefined ? now + backoff(tries) : Math.max(tried.at, now) + Math.random() * 250;
@@ -328,15 +373,32 @@ export class Client {
     await this.#pacer.sleepUntil(at, signal, wait);
   }
 
-  async #try<T>(request: Request, url: URL, meter: Meter, signal: AbortSignal, read: (incoming: Incoming) => Promise<Read<T>>, open: boolean): Promise<Tried<T>> {
+  async #try<T>(
+    request: Request,
+    url: URL,
+    meter: Meter,
+    signal: AbortSignal,
+    read: (incoming: Incoming) => Promise<Read<T>>,
+    open: boolean,
+  ): Promise<Tried<T>> {
     const repeatable = request.repeatable === true || (request.method ?? 'GET') === 'GET';
     const rules = [...(request.errors ?? []), ...this.#rules];
     const where = place(request, url);
     let sent: Readonly<Record<string, string>> = {};
     let incoming: Incoming | undefined;
     try {
-      const body = request.form === undefined ? (request.body === undefined ? undefined : JSON.stringify(request.body)) : new URLSearchParams(request.form).toString();
-      if (!open) sent = (await this.#options.auth?.headers({ method: request.method ?? 'GET', url, body }, this.#exchange(meter, signal))) ?? {};
+      const body =
+        request.form === undefined
+          ? request.body === undefined
+            ? undefined
+            : JSON.stringify(request.body)
+          : new URLSearchParams(request.form).toString();
+      if (!open)
+        sent =
+          (await this.#options.auth?.headers(
+            { method: request.method ?? 'GET', url, body },
+            this.#exchange(meter, signal),
+          )) ?? {};
       incoming = await this.#send(request, url, body, open ? {} : sent, meter, signal, open);
       this.#pacer.observe(incoming.headers);
       this.#settings.observe?.(incoming.headers);
@@ -353,9 +415,18 @@ export class Client {
     } catch (cause) {
       if (signal.aborted) throw signal.reason;
       const { error, lasting } = networkError(cause, where);
-      const again = isPassing(error) && (repeatable || incoming === undefined && lasting);
-      const message = error.message.startsWith(where) ? error : new CollectError(error.code, `${where}: ${error.message}`, { ...(error.mend === undefined ? {} : { mend: error.mend }), cause });
-      return { verdict: { outcome: again ? 'retry' : 'failed' }, error: message, lasting: lasting || error.code === 'vendor' };
+      const again = isPassing(error) && (repeatable || (incoming === undefined && lasting));
+      const message = error.message.startsWith(where)
+        ? error
+        : new CollectError(error.code, `${where}: ${error.message}`, {
+            ...(error.mend === undefined ? {} : { mend: error.mend }),
+            cause,
+          });
+      return {
+        verdict: { outcome: again ? 'retry' : 'failed' },
+        error: message,
+        lasting: lasting || error.code === 'vendor',
+      };
     }
   }
 
@@ -383,7 +454,11 @@ export class Client {
       const tried = await this.#try(request, url, meter, signal, readAnswer, true);
       if ('value' in tried) return tried.value;
       const { outcome } = tried.verdict;
-      if ((outcome !== 'retry' && outcome !== 'throttled') || tries >= (tried.lasting === true ? LASTING_TRIES : MAX_TRIES)) throw tried.error;
+      if (
+        (outcome !== 'retry' && outcome !== 'throttled') ||
+        tries >= (tried.lasting === true ? LASTING_TRIES : MAX_TRIES)
+      )
+        throw tried.error;
       meter.retries += 1;
       await this.#waitFor(tried, tries, meter, signal, (milliseconds) => {
         meter.waited_ms += milliseconds;
@@ -392,7 +467,15 @@ export class Client {
   }
 
   /** Sends, following redirects: with credentials only where the vendor's own hosts are, without any elsewhere. */
-  async #send(request: Request, url: URL, body: string | undefined, auth: Readonly<Record<string, string>>, meter: Meter, signal: AbortSignal, open: boolean): Promise<Incoming> {
+  async #send(
+    request: Request,
+    url: URL,
+    body: string | undefined,
+    auth: Readonly<Record<string, string>>,
+    meter: Meter,
+    signal: AbortSignal,
+    open: boolean,
+  ): Promise<Incoming> {
     let target = url;
     let method = request.method ?? 'GET';
     let credentials: Readonly<Record<string, string>> = { ...this.#options.headers, ...auth, ...request.headers };
@@ -405,20 +488,32 @@ export class Client {
           accept: 'application/json',
           'accept-encoding': 'gzip',
           'user-agent': this.#settings.userAgent,
-          ...(body === undefined ? {} : { 'content-type': request.form === undefined ? 'application/json' : 'application/x-www-form-urlencoded' }),
+          ...(body === undefined
+            ? {}
+            : {
+                'content-type': request.form === undefined ? 'application/json' : 'application/x-www-form-urlencoded',
+              }),
           ...credentials,
         },
         ...(body === undefined || method === 'GET' ? {} : { body }),
       });
       const location = header(response.headers, 'location');
       if (response.statusCode < 300 || response.statusCode > 399 || location === undefined) {
-        return { status: response.statusCode, headers: response.headers, url: target, body: this.#content(response, meter) };
+        return {
+          status: response.statusCode,
+          headers: response.headers,
+          url: target,
+          body: this.#content(response, meter),
+        };
       }
       response.body.on('error', () => undefined).destroy();
       const next = new URL(location, target);
       if (redirects === MAX_REDIRECTS) throw new CollectError('refused', `more than ${MAX_REDIRECTS} redirects`);
       if (next.origin !== target.origin && (open || !this.#isTrusted(next))) {
-        if (method !== 'GET' || open || next.protocol !== 'https:') throw new CollectError('refused', `a redirect leads to another host, ${next.host}`, { mend: 'nothing was sent there' });
+        if (method !== 'GET' || open || next.protocol !== 'https:')
+          throw new CollectError('refused', `a redirect leads to another host, ${next.host}`, {
+            mend: 'nothing was sent there',
+          });
         credentials = {};
       }
       if (response.statusCode === 303) method = 'GET';
@@ -429,7 +524,9 @@ export class Client {
   #content(response: Dispatcher.ResponseData, meter: Meter): AsyncIterable<Uint8Array> {
     const counted = count(response.body, meter);
     const encoding = (header(response.headers, 'content-encoding') ?? 'identity').toLowerCase();
-    return encoding === 'gzip' || encoding === 'x-gzip' ? limited(gunzip(counted), this.#settings.maxBody, 'the answer') : limited(counted, this.#settings.maxBody, 'the answer');
+    return encoding === 'gzip' || encoding === 'x-gzip'
+      ? limited(gunzip(counted), this.#settings.maxBody, 'the answer')
+      : limited(counted, this.#settings.maxBody, 'the answer');
   }
 
   /** When the vendor says to come back, if it does. */
@@ -443,7 +540,8 @@ export class Client {
       const remaining = Number(header(incoming.headers, pace.remaining) ?? 0);
       const total = Number(header(incoming.headers, pace.limit ?? '') ?? 1);
       // Limit 0 is Okta's way to say that too many requests are under way at once: that passes in a second.
-      const reset = total === 0 ? undefined : resetAt(header(incoming.headers, pace.reset), now, header(incoming.headers, 'date'));
+      const reset =
+        total === 0 ? undefined : resetAt(header(incoming.headers, pace.reset), now, header(incoming.headers, 'date'));
       if (reset !== undefined && remaining <= 0) return reset;
     }
     return undefined;
@@ -483,9 +581,18 @@ async function readPage(incoming: Incoming, request: ListRequest, settings: Clie
     }
     const { records, body, found } = splitter.end();
     if (!found && request.absent !== 'empty') {
-      throw new CollectError('vendor', `the answer holds no list ${request.records === '' ? 'of records' : `'${request.records}'`}`);
+      throw new CollectError(
+        'vendor',
+        `the answer holds no list ${request.records === '' ? 'of records' : `'${request.records}'`}`,
+      );
     }
-    return await buffer.finish({ records, body, url: incoming.url, status: incoming.status, headers: incoming.headers });
+    return await buffer.finish({
+      records,
+      body,
+      url: incoming.url,
+      status: incoming.status,
+      headers: incoming.headers,
+    });
   } catch (error) {
     await buffer.discard();
     throw error;
@@ -542,16 +649,26 @@ function verdictError(verdict: Verdict, where: string, status: number): CollectE
   const said = `${where} was answered with ${status}${because}`;
   switch (verdict.outcome) {
     case 'credentials':
-      return new CollectError('credentials', said, { status, mend: 'check that the key or secret is right and has not expired' });
+      return new CollectError('credentials', said, {
+        status,
+        mend: 'check that the key or secret is right and has not expired',
+      });
     case 'denied':
       return new CollectError('denied', said, { status, mend: 'give the credentials the missing permission' });
     case 'unlicensed':
-      return new CollectError('denied', said, { status, title: 'Not licensed', mend: 'leave it out with --exclude if the product is not licensed' });
+      return new CollectError('denied', said, {
+        status,
+        title: 'Not licensed',
+        mend: 'leave it out with --exclude if the product is not licensed',
+      });
     case 'throttled':
       return new CollectError('throttled', said, { status, mend: 'run again later, or lower CYBER_COLLECT_REQUESTS' });
     case 'expired':
       return new CollectError('expired', said, { status });
     default:
-      return new CollectError('vendor', said, { status, mend: 'run again; if it stays, the vendor’s API has changed or is down' });
+      return new CollectError('vendor', said, {
+        status,
+        mend: 'run again; if it stays, the vendor’s API has changed or is down',
+      });
   }
 }

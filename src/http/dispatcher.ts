@@ -26,7 +26,9 @@ export interface NetworkSettings {
  */
 export function createDispatcher(network: NetworkSettings): Dispatcher {
   const connect = {
-    ...(network.caFile === undefined ? {} : { ca: [...rootCertificates, pem('CYBER_COLLECT_CA_FILE', network.caFile)] }),
+    ...(network.caFile === undefined
+      ? {}
+      : { ca: [...rootCertificates, pem('CYBER_COLLECT_CA_FILE', network.caFile)] }),
     ...(network.clientCert === undefined ? {} : { cert: pem('CYBER_COLLECT_CLIENT_CERT', network.clientCert) }),
     ...(network.clientKey === undefined ? {} : { key: pem('CYBER_COLLECT_CLIENT_KEY', network.clientKey) }),
   };
@@ -53,23 +55,38 @@ function pem(variable: string, path: string): string {
     return readFileSync(path, 'utf8');
   } catch (cause) {
     const code = (cause as NodeJS.ErrnoException).code;
-    throw new CollectError('config', `${variable} names ${path}, which cannot be read (${code})`, { mend: 'correct the path' });
+    throw new CollectError('config', `${variable} names ${path}, which cannot be read (${code})`, {
+      mend: 'correct the path',
+    });
   }
 }
 
 const TLS = /CERT|SELF_SIGNED|UNABLE_TO_(GET|VERIFY)|TLS_|SSL/;
 
 /** An error of the connection in the program's own terms. `lasting`: more tries will hardly help. */
-export function networkError(cause: unknown, place: string): { readonly error: CollectError; readonly lasting: boolean } {
+export function networkError(
+  cause: unknown,
+  place: string,
+): { readonly error: CollectError; readonly lasting: boolean } {
   if (cause instanceof CollectError) return { error: cause, lasting: false };
   const inner = (cause as { cause?: { code?: string } }).cause;
   const code = (cause as { code?: string }).code ?? inner?.code ?? (cause as Error).name;
   if (/TIMEOUT|ETIMEDOUT/i.test(code)) {
-    return { error: new CollectError('timeout', `${place}: no answer in time (${code})`, { mend: 'check the network and the firewall', cause }), lasting: false };
+    return {
+      error: new CollectError('timeout', `${place}: no answer in time (${code})`, {
+        mend: 'check the network and the firewall',
+        cause,
+      }),
+      lasting: false,
+    };
   }
   if (TLS.test(code)) {
-    const mend = 'if a proxy or gateway of yours signs certificates, name its CA in NODE_EXTRA_CA_CERTS or CYBER_COLLECT_CA_FILE';
-    return { error: new CollectError('network', `${place}: the certificate is not trusted (${code})`, { mend, cause }), lasting: true };
+    const mend =
+      'if a proxy or gateway of yours signs certificates, name its CA in NODE_EXTRA_CA_CERTS or CYBER_COLLECT_CA_FILE';
+    return {
+      error: new CollectError('network', `${place}: the certificate is not trusted (${code})`, { mend, cause }),
+      lasting: true,
+    };
   }
   if (code === 'UND_ERR_HEADERS_OVERFLOW' || code === 'HPE_HEADER_OVERFLOW') {
     return { error: new CollectError('refused', `${place}: the answer's headers are too large`), lasting: true };

@@ -45,7 +45,8 @@ export function keeping(fields: JsonObject): (record: Uint8Array) => Uint8Array 
   const suffix = Buffer.from(`,${members}}`);
   const alone = Buffer.from(`${members}}`);
   return (record) => {
-    if (record[0] !== OPEN_OBJECT) throw new CollectError('vendor', 'a record is no object, so nothing can be added to it');
+    if (record[0] !== OPEN_OBJECT)
+      throw new CollectError('vendor', 'a record is no object, so nothing can be added to it');
     const empty = record[skipSpace(record, 1)] === CLOSE_OBJECT;
     return Buffer.concat([record.subarray(0, -1), empty ? alone : suffix]);
   };

@@ -26,7 +26,12 @@ export function limit(requests: number, seconds: number): LimitPace {
 
 /** Slows down by the vendor's own count; `reset` may be epoch seconds, epoch milliseconds or seconds from now. */
 export function resetHeader(remaining: string, reset?: string, limitHeader?: string, window = 60): HeaderPace {
-  return { remaining, window, ...(reset === undefined ? {} : { reset }), ...(limitHeader === undefined ? {} : { limit: limitHeader }) };
+  return {
+    remaining,
+    window,
+    ...(reset === undefined ? {} : { reset }),
+    ...(limitHeader === undefined ? {} : { limit: limitHeader }),
+  };
 }
 
 /** Headers of an answer, lower-case names. */
@@ -102,7 +107,11 @@ export class Pacer {
     this.#clock = options.clock ?? systemClock;
     this.#windows = paces
       .filter((pace) => 'requests' in pace)
-      .map((pace) => ({ requests: Math.max(1, Math.floor(pace.requests)), milliseconds: pace.seconds * 1000 + AIR, starts: [] }));
+      .map((pace) => ({
+        requests: Math.max(1, Math.floor(pace.requests)),
+        milliseconds: pace.seconds * 1000 + AIR,
+        starts: [],
+      }));
     this.#watched = paces.filter((pace) => 'remaining' in pace);
   }
 
@@ -119,7 +128,8 @@ export class Pacer {
     while (this.#active >= this.#options.concurrency) await this.#place(signal);
     this.#active += 1;
     try {
-      for (let at = this.#wakeAt(); at > this.#clock.now(); at = this.#wakeAt()) await this.sleepUntil(at, signal, waited);
+      for (let at = this.#wakeAt(); at > this.#clock.now(); at = this.#wakeAt())
+        await this.sleepUntil(at, signal, waited);
     } catch (error) {
       this.#leave();
       throw error;
@@ -159,7 +169,8 @@ export class Pacer {
       const remaining = Number(header(headers, watched.remaining) ?? Number.NaN);
       if (!Number.isFinite(remaining)) continue;
       const total = Number(header(headers, watched.limit ?? '') ?? Number.NaN);
-      const reset = resetAt(header(headers, watched.reset ?? ''), now, header(headers, 'date')) ?? now + watched.window * 1000;
+      const reset =
+        resetAt(header(headers, watched.reset ?? ''), now, header(headers, 'date')) ?? now + watched.window * 1000;
       const kept = Number.isFinite(total) ? Math.ceil(total * this.#options.headroom) : 0;
       this.#left = { remaining: remaining - kept - (this.#active - 1), reset };
     }

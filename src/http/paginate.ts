@@ -1,6 +1,6 @@
 import { CollectError } from '../errors.ts';
 import { at, isObject, type Json, type JsonObject, numberAt, textAt } from '../json.ts';
-import { header, type Headers } from './pace.ts';
+import { type Headers, header } from './pace.ts';
 
 /** Query parameters; undefined ones are left out, a list is a parameter repeated. */
 export type Query = Readonly<Record<string, string | number | boolean | readonly string[] | undefined>>;
@@ -81,10 +81,13 @@ export function cursor(path: string, { as, inBody = false, more }: CursorOptions
     const promised = more === undefined ? undefined : at(body, more);
     if (promised === false) return undefined;
     if (value === undefined) {
-      if (promised === true) throw new CollectError('incomplete', `the vendor says there is more (${more}) but gives no cursor (${path})`);
+      if (promised === true)
+        throw new CollectError('incomplete', `the vendor says there is more (${more}) but gives no cursor (${path})`);
       return undefined;
     }
-    return inBody ? { body: { ...(isObject(sent) ? sent : {}), [as]: value } as JsonObject } : { query: { [as]: value } };
+    return inBody
+      ? { body: { ...(isObject(sent) ? sent : {}), [as]: value } as JsonObject }
+      : { query: { [as]: value } };
   });
 }
 
@@ -106,7 +109,9 @@ export function offset({ as, total, size, parallel = false }: CountedOptions): P
     const declared = total === undefined ? undefined : numberAt(seen.body, total);
     const reached = start + seen.records;
     if (seen.records === 0) return undefined;
-    return (declared === undefined ? seen.records >= size : reached < declared) ? { query: { [as]: reached } } : undefined;
+    return (declared === undefined ? seen.records >= size : reached < declared)
+      ? { query: { [as]: reached } }
+      : undefined;
   };
   const ahead = (first: Seen) => {
     const declared = total === undefined ? undefined : numberAt(first.body, total);

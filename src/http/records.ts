@@ -102,7 +102,8 @@ export class RecordSplitter {
   write(chunk: Uint8Array): Uint8Array[] {
     const out: Uint8Array[] = [];
     let i = 0;
-    while (i < chunk.length) i = this.#state === OUTSIDE ? this.#scanOutside(chunk, i) : this.#scanRecords(chunk, i, out);
+    while (i < chunk.length)
+      i = this.#state === OUTSIDE ? this.#scanOutside(chunk, i) : this.#scanRecords(chunk, i, out);
     return out;
   }
 
@@ -111,7 +112,9 @@ export class RecordSplitter {
     if (this.#state !== OUTSIDE || this.#frames.length > 0 || this.#string !== undefined) {
       throw broken('it ends in the middle');
     }
-    const text = Buffer.from(this.#outside).toString('utf8').replace(/^\uFEFF/, '');
+    const text = Buffer.from(this.#outside)
+      .toString('utf8')
+      .replace(/^\uFEFF/, '');
     if (text.trimStart().startsWith('<')) throw new CollectError('vendor', 'the answer is HTML or XML, not JSON');
     try {
       return { records: this.#records, body: JSON.parse(text) as Json, found: this.#found };
@@ -168,7 +171,9 @@ export class RecordSplitter {
 
   #atRecords(): boolean {
     if (this.#found || this.#frames.length !== this.#path.length) return false;
-    return this.#path.every((key, n) => this.#frames[n]?.object === true && this.#frames[n]?.key === key) && !this.#awaitsKey;
+    return (
+      this.#path.every((key, n) => this.#frames[n]?.object === true && this.#frames[n]?.key === key) && !this.#awaitsKey
+    );
   }
 
   /**

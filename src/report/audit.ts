@@ -1,5 +1,5 @@
-import type { RunSummary } from '../run/summary.ts';
 import type { State } from '../run/state.ts';
+import type { RunSummary } from '../run/summary.ts';
 import type { Redactor } from './redact.ts';
 
 /** Keeps a run's summary in the state folder, by its start; returns the path. */

@@ -9,9 +9,7 @@ export type Severity = 'DEBUG' | 'INFO' | 'WARNING' | 'ERROR' | 'CRITICAL';
 export type Facts = Readonly<Record<string, unknown>>;
 
 /** Talk, on stderr: a line an event. */
-export interface Log {
-  (severity: Severity, event: string, message: string, facts?: Facts): void;
-}
+export type Log = (severity: Severity, event: string, message: string, facts?: Facts) => void;
 
 /** How to talk. */
 export interface LogOptions {

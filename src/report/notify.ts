@@ -12,7 +12,12 @@ export type News = { readonly started: Plan } | { readonly finished: RunSummary 
 const PATIENCE = 10_000;
 
 /** Tells Slack of a run's start or end, if a webhook is set; one that is down never fails a run. */
-export async function notifySlack(program: Values<typeof programShape>, redactor: Redactor, log: Log, news: News): Promise<void> {
+export async function notifySlack(
+  program: Values<typeof programShape>,
+  redactor: Redactor,
+  log: Log,
+  news: News,
+): Promise<void> {
   const webhook = program.SLACK_WEBHOOK_URL;
   if (webhook === undefined) return;
   const text = redactor.redact('started' in news ? startText(news.started) : endText(news.finished));
@@ -26,7 +31,11 @@ export async function notifySlack(program: Values<typeof programShape>, redactor
     await body.dump();
     if (statusCode >= 300) log('WARNING', 'notify.failed', `Slack was not told: its webhook answered ${statusCode}`);
   } catch (error) {
-    log('WARNING', 'notify.failed', `Slack was not told: ${(error as { code?: string }).code ?? (error as Error).name}`);
+    log(
+      'WARNING',
+      'notify.failed',
+      `Slack was not told: ${(error as { code?: string }).code ?? (error as Error).name}`,
+    );
   }
 }
 
@@ -39,8 +48,13 @@ function endText(summary: RunSummary): string {
   const good = summary.datasets.filter(({ verdict }) => verdict === 'complete' || verdict === 'empty');
   const lines = summary.datasets
     .filter((dataset) => !good.includes(dataset))
-    .map(({ tag, verdict, reason, mend }) => `- ${tag}: ${verdict}: ${reason}${mend === undefined ? '' : `. To mend: ${mend}`}`);
-  const failed = summary.datasets.flatMap(({ tag, stores }) => stores.filter(({ error }) => error !== undefined).map(({ store, error }) => `- ${tag}: ${store}: ${error}`));
+    .map(
+      ({ tag, verdict, reason, mend }) =>
+        `- ${tag}: ${verdict}: ${reason}${mend === undefined ? '' : `. To mend: ${mend}`}`,
+    );
+  const failed = summary.datasets.flatMap(({ tag, stores }) =>
+    stores.filter(({ error }) => error !== undefined).map(({ store, error }) => `- ${tag}: ${store}: ${error}`),
+  );
   const problems = summary.problems.map(({ where, message, mend }) => `- ${where}: ${message}. To mend: ${mend}`);
   const head = `cyber-collect ended for ${summary.tenancy} with exit code ${summary.exit_code}: ${good.length} of ${summary.datasets.length} datasets complete`;
   return [head, ...lines, ...failed, ...problems].join('\n');

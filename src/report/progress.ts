@@ -18,14 +18,24 @@ export interface Progress {
 }
 
 /** No display. */
-export const silent: Progress = { begin: () => undefined, end: () => undefined, around: (write) => write(), stop: () => undefined };
+export const silent: Progress = {
+  begin: () => undefined,
+  end: () => undefined,
+  around: (write) => write(),
+  stop: () => undefined,
+};
 
 const REDRAW = 120;
 const PLAIN_EVERY = 15_000;
 const MOST_LINES = 16;
 
 /** Lines that are redrawn on a terminal, or said again now and then elsewhere. */
-export function createProgress(stream: NodeJS.WriteStream, tty: boolean, colour: boolean, say: (line: string) => void): Progress {
+export function createProgress(
+  stream: NodeJS.WriteStream,
+  tty: boolean,
+  colour: boolean,
+  say: (line: string) => void,
+): Progress {
   const active = new Map<string, { readonly count: Count; readonly since: number }>();
   const chalk = paint(colour);
   let drawn = 0;
@@ -68,7 +78,8 @@ function line(tag: string, count: Count, since: number): string {
   const seconds = Math.max(0.001, (Date.now() - since) / 1000);
   const rate = count.records / seconds;
   const of = count.expected === undefined ? '' : ` of ${count.expected}`;
-  const left = count.expected === undefined || rate === 0 ? '' : `, ${Math.ceil((count.expected - count.records) / rate)} s left`;
+  const left =
+    count.expected === undefined || rate === 0 ? '' : `, ${Math.ceil((count.expected - count.records) / rate)} s left`;
   const wait = Math.ceil(((count.waitingUntil ?? 0) - Date.now()) / 1000);
   const waiting = wait > 0 ? `, waiting ${wait} s for the vendor's limit` : '';
   return `${tag}: ${count.records}${of} records, ${count.pages} pages, ${Math.round(rate)}/s${left}${waiting}`;

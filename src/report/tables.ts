@@ -6,14 +6,22 @@ import { paint, printable, problemLine } from './log.ts';
 export type Output = 'table' | 'json' | 'markdown';
 
 /** Rows under headings as aligned text, or as a Markdown table. */
-export function table(headings: readonly string[], rows: readonly (readonly string[])[], output: 'table' | 'markdown'): string {
+export function table(
+  headings: readonly string[],
+  rows: readonly (readonly string[])[],
+  output: 'table' | 'markdown',
+): string {
   const clean = rows.map((row) => row.map((cell) => printable(cell)));
   if (output === 'markdown') {
     const line = (cells: readonly string[]) => `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`;
     return [line(headings), line(headings.map(() => '---')), ...clean.map(line)].join('\n');
   }
   const widths = headings.map((heading, n) => Math.max(heading.length, ...clean.map((row) => row[n]?.length ?? 0)));
-  const line = (cells: readonly string[]) => cells.map((cell, n) => cell.padEnd(widths[n] ?? 0)).join('  ').trimEnd();
+  const line = (cells: readonly string[]) =>
+    cells
+      .map((cell, n) => cell.padEnd(widths[n] ?? 0))
+      .join('  ')
+      .trimEnd();
   return [headings, ...clean].map(line).join('\n');
 }
 
@@ -42,7 +50,11 @@ export function endpointOf({ definition }: Pick<PlannedDataset, 'definition'>): 
 }
 
 /** Where a store would put a dataset. */
-export function targetsOf({ store, settings }: ActiveStore, plan: Plan, { tag, kind, uploadId }: PlannedDataset): readonly string[] {
+export function targetsOf(
+  { store, settings }: ActiveStore,
+  plan: Plan,
+  { tag, kind, uploadId }: PlannedDataset,
+): readonly string[] {
   return store.targets(settings, kind, { uuid: uploadId, tag, tenancy: plan.tenancy, at: plan.at }) ?? [];
 }
 
@@ -64,7 +76,9 @@ export function printSummary(summary: RunSummary, output: Output, colour: boolea
   const last = `${good} of ${summary.datasets.length} datasets complete, exit code ${summary.exit_code}`;
   return [
     table(['DATASET', 'VERDICT', 'RECORDS', 'REQUESTS', 'TIME', 'STORES'], rows, output),
-    ...(findings.length + problems.length > 0 ? ['', ...[...findings, ...problems].map((line) => chalk.red(printable(line)))] : []),
+    ...(findings.length + problems.length > 0
+      ? ['', ...[...findings, ...problems].map((line) => chalk.red(printable(line)))]
+      : []),
     '',
     summary.exit_code === 0 ? chalk.green(last) : chalk.bold(last),
   ].join('\n');
@@ -74,8 +88,12 @@ function findingsOf(dataset: DatasetResult): readonly string[] {
   const mended = (mend: string | undefined) => (mend === undefined ? '' : `. To mend: ${mend}`);
   const age = dataset.age_s === undefined ? '' : ` A copy ${ageOf(dataset.age_s)} old was restored.`;
   return [
-    ...(dataset.reason === undefined ? [] : [`${dataset.title}: ${dataset.tag}: ${dataset.reason}${mended(dataset.mend)}.${age}`]),
-    ...dataset.stores.flatMap(({ store, error, mend }) => (error === undefined ? [] : [`Storage failed: ${dataset.tag}: ${store}: ${error}${mended(mend)}.`])),
+    ...(dataset.reason === undefined
+      ? []
+      : [`${dataset.title}: ${dataset.tag}: ${dataset.reason}${mended(dataset.mend)}.${age}`]),
+    ...dataset.stores.flatMap(({ store, error, mend }) =>
+      error === undefined ? [] : [`Storage failed: ${dataset.tag}: ${store}: ${error}${mended(mend)}.`],
+    ),
   ];
 }
 

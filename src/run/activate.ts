@@ -93,7 +93,10 @@ export function activate(environment: Environment, rooms: Rooms, wanted: Wanted,
 export function programOf(environment: Environment, problems: Problem[]): Values<typeof programShape> {
   const resolved = resolveShape(environment, 'cyber-collect', programShape, programAliases);
   problems.push(...resolved.problems);
-  return resolved.values ?? (resolveShape({ get: () => undefined }, 'cyber-collect', programShape).values as Values<typeof programShape>);
+  return (
+    resolved.values ??
+    (resolveShape({ get: () => undefined }, 'cyber-collect', programShape).values as Values<typeof programShape>)
+  );
 }
 
 /** Whether a collector runs without any variable, and so only when it is named. */
@@ -105,7 +108,10 @@ function chooseDatasets(collector: Collector, only: readonly string[], exclude: 
   const resources = Object.keys(collector.resources);
   const wanted = new Set(
     resources.filter((resource) => {
-      const named = only.length === 0 ? !needsNaming(collector) : only.some((pattern) => selects(pattern, collector.name, resource));
+      const named =
+        only.length === 0
+          ? !needsNaming(collector)
+          : only.some((pattern) => selects(pattern, collector.name, resource));
       return named && !exclude.some((pattern) => selects(pattern, collector.name, resource));
     }),
   );
@@ -131,12 +137,20 @@ function chooseDatasets(collector: Collector, only: readonly string[], exclude: 
     });
 }
 
-function settingsOf(environment: Environment, collector: Collector, named: boolean, problems: Problem[], fatal: Problem[]): Values<Shape> | undefined {
+function settingsOf(
+  environment: Environment,
+  collector: Collector,
+  named: boolean,
+  problems: Problem[],
+  fatal: Problem[],
+): Values<Shape> | undefined {
   const resolved = resolveShape(environment, collector.name, collector.env, collector.aliases);
   problems.push(...resolved.problems);
   if (resolved.state === 'idle' && named) {
     const names = resolved.missing.join(', ');
-    fatal.push(configProblem(collector.name, 'it is named but not configured', `set ${names}`, 'Environment variable not set'));
+    fatal.push(
+      configProblem(collector.name, 'it is named but not configured', `set ${names}`, 'Environment variable not set'),
+    );
   }
   if (resolved.values === undefined) return undefined;
   const { values } = resolved;
@@ -161,7 +175,12 @@ function isOff({ store, settings }: ActiveStore, tenancy: string, at: Date): boo
 }
 
 /** Templates that are not valid, and targets that two datasets would share. */
-function targetProblems({ store, settings }: ActiveStore, planned: readonly PlannedDataset[], tenancy: string, at: Date): Problem[] {
+function targetProblems(
+  { store, settings }: ActiveStore,
+  planned: readonly PlannedDataset[],
+  tenancy: string,
+  at: Date,
+): Problem[] {
   const problems: Problem[] = [];
   const taken = new Map<string, string>();
   const probes = planned.length > 0 ? planned : [{ tag: 'probe', kind: 'snapshot' as const, uploadId: randomUUID() }];
@@ -171,7 +190,13 @@ function targetProblems({ store, settings }: ActiveStore, planned: readonly Plan
       for (const target of new Set(store.targets(settings, kind, names) ?? [])) {
         const other = taken.get(target);
         if (other !== undefined) {
-          problems.push(configProblem(`store ${store.name}`, `${other} and ${tag} would both be written to ${target}`, 'add %TAG to the template'));
+          problems.push(
+            configProblem(
+              `store ${store.name}`,
+              `${other} and ${tag} would both be written to ${target}`,
+              'add %TAG to the template',
+            ),
+          );
         }
         taken.set(target, tag);
       }
@@ -182,13 +207,20 @@ function targetProblems({ store, settings }: ActiveStore, planned: readonly Plan
 }
 
 function unmatched(flag: string, patterns: readonly string[], collectors: readonly Collector[]): Problem[] {
-  const known = collectors.flatMap((collector) => Object.keys(collector.resources).map((resource) => [collector.name, resource] as const));
+  const known = collectors.flatMap((collector) =>
+    Object.keys(collector.resources).map((resource) => [collector.name, resource] as const),
+  );
   const names = new Set(known.flatMap(([collector, resource]) => namesFor(collector, resource)));
   return patterns
     .filter((pattern) => !known.some(([collector, resource]) => selects(pattern, collector, resource)))
     .map((pattern) => {
       const near = nearest(pattern, names);
-      return configProblem(flag, `nothing is called '${pattern}'`, near === undefined ? 'see cyber-collect list' : `did you mean ${near}?`, 'Unknown name');
+      return configProblem(
+        flag,
+        `nothing is called '${pattern}'`,
+        near === undefined ? 'see cyber-collect list' : `did you mean ${near}?`,
+        'Unknown name',
+      );
     });
 }
 
@@ -200,7 +232,9 @@ function collecting(problems: Problem[], where: string, check: () => unknown): b
   } catch (thrown) {
     const error = asCollectError(thrown);
     const mend = error.mend ?? 'correct it';
-    problems.push(configProblem(where, error.message, mend, error.code === 'config' ? 'Configuration not valid' : error.title));
+    problems.push(
+      configProblem(where, error.message, mend, error.code === 'config' ? 'Configuration not valid' : error.title),
+    );
     return false;
   }
 }

@@ -1,10 +1,10 @@
 import { type Children, type Context, isCustom, type Listing, parentOf, requestOf } from '../collectors/collector.ts';
-import { spoolRecords, SpoolWriter, type Spool } from '../envelope/spool.ts';
+import { type Spool, SpoolWriter, spoolRecords } from '../envelope/spool.ts';
 import { asCollectError, CollectError } from '../errors.ts';
 import type { Http, ListRequest, Meter } from '../http/client.ts';
 import { dropping, keeping } from '../http/fields.ts';
 import type { Page } from '../http/page.ts';
-import { at as valueAt, isObject, type JsonObject, numberAt, textAt } from '../json.ts';
+import { isObject, type JsonObject, numberAt, textAt, at as valueAt } from '../json.ts';
 import type { PlannedDataset } from './activate.ts';
 import { Identities } from './identities.ts';
 
@@ -55,7 +55,14 @@ export async function collect(options: CollectOptions): Promise<Collected> {
   const parent = await options.parent;
   if (parent !== undefined && 'error' in parent) {
     const message = `${options.dataset.tag} needs ${parentOf(options.dataset.definition)}, which is ${parent.verdict}: ${parent.error.message}`;
-    return { verdict: 'failed', error: new CollectError(parent.error.code, message, parent.error.mend === undefined ? {} : { mend: parent.error.mend }) };
+    return {
+      verdict: 'failed',
+      error: new CollectError(
+        parent.error.code,
+        message,
+        parent.error.mend === undefined ? {} : { mend: parent.error.mend },
+      ),
+    };
   }
   for (let attempt = 1; ; attempt += 1) {
     try {
@@ -67,7 +74,9 @@ export async function collect(options: CollectOptions): Promise<Collected> {
         options.warn(`${error.message}; reading it once more from the start`);
         continue;
       }
-      return error.code === 'denied' ? { verdict: 'denied', error: withPermission(error, options.dataset) } : { verdict: 'failed', error };
+      return error.code === 'denied'
+        ? { verdict: 'denied', error: withPermission(error, options.dataset) }
+        : { verdict: 'failed', error };
     }
   }
 }
@@ -75,13 +84,17 @@ export async function collect(options: CollectOptions): Promise<Collected> {
 /** Names the permission that is missing, where the vendor knows us and the resource says what it needs. */
 function withPermission(error: CollectError, { definition }: PlannedDataset): CollectError {
   if (definition.needs === undefined || error.title !== PERMISSION_DENIED) return error;
-  return new CollectError('denied', error.message, { mend: `give the credentials the permission ${definition.needs}`, cause: error });
+  return new CollectError('denied', error.message, {
+    mend: `give the credentials the permission ${definition.needs}`,
+    cause: error,
+  });
 }
 
 async function readOnce(options: CollectOptions, parent: Spool | undefined): Promise<Collected> {
   const { dataset, tally, path, scratch } = options;
   const spool = await SpoolWriter.create(path);
-  const identities = dataset.id.length > 0 && dataset.definition.repeats !== true ? new Identities(dataset.id, scratch) : undefined;
+  const identities =
+    dataset.id.length > 0 && dataset.definition.repeats !== true ? new Identities(dataset.id, scratch) : undefined;
   tally.pages = 0;
   tally.records = 0;
   tally.expected = undefined;
@@ -131,7 +144,10 @@ export function isPage(batch: Page | readonly JsonObject[]): batch is Page {
 }
 
 /** A dataset as it comes: pages, or records made by its collector. */
-export async function* batchesOf(options: ReadOptions, parent: Spool | undefined): AsyncGenerator<Page | readonly JsonObject[]> {
+export async function* batchesOf(
+  options: ReadOptions,
+  parent: Spool | undefined,
+): AsyncGenerator<Page | readonly JsonObject[]> {
   const { definition } = options.dataset;
   if (isCustom(definition)) yield* definition.collect(contextOf(options, parent));
   else if (parent !== undefined) yield* childPages(options, definition as Children<unknown>, parent);
@@ -160,7 +176,9 @@ function listRequest(options: ReadOptions, listing: Listing<unknown>, kept?: Jso
     ...request,
     ...(paginate === undefined ? {} : { paginate: paginate ?? lastPage }),
     ...(listing.absent === undefined ? {} : { absent: listing.absent }),
-    ...(edits.length === 0 ? {} : { edit: (record: Uint8Array) => edits.reduce((bytes, change) => change(bytes), record) }),
+    ...(edits.length === 0
+      ? {}
+      : { edit: (record: Uint8Array) => edits.reduce((bytes, change) => change(bytes), record) }),
   };
 }
 

@@ -38,10 +38,14 @@ export function openStores(stores: readonly ActiveStore[], context: OpenContext)
 
 /** Writes a dataset to every store side by side, then refreshes the backup: it always is a complete copy. */
 export async function deliver(dataset: Dataset, stores: readonly OpenStore[]): Promise<readonly Delivery[]> {
-  const deliveries = await Promise.all(stores.map((store) => store.turn(() => attempt(store.name, () => store.sink.write(dataset)))));
+  const deliveries = await Promise.all(
+    stores.map((store) => store.turn(() => attempt(store.name, () => store.sink.write(dataset)))),
+  );
   const backups = await Promise.all(
     stores.map(({ name, sink: { backup }, turn }) =>
-      backup === undefined || dataset.kind === 'events' ? [] : turn(() => attempt(`${name} backup`, () => backup.save(dataset))),
+      backup === undefined || dataset.kind === 'events'
+        ? []
+        : turn(() => attempt(`${name} backup`, () => backup.save(dataset))),
     ),
   );
   return [...deliveries, ...backups.flat()];
@@ -56,7 +60,10 @@ export async function deliverRestored(dataset: Dataset, stores: readonly OpenSto
         attempt(store.name, async () => {
           const held = await store.sink.latest?.(dataset.tag);
           const { upload_id, timestamp, records } = dataset.metadata;
-          if (held !== undefined && (held.upload_id === upload_id || Date.parse(held.timestamp) >= Date.parse(timestamp))) {
+          if (
+            held !== undefined &&
+            (held.upload_id === upload_id || Date.parse(held.timestamp) >= Date.parse(timestamp))
+          ) {
             return { at: `(kept: ${held.timestamp})`, records };
           }
           return store.sink.write(dataset);
@@ -70,7 +77,14 @@ async function attempt(store: string, write: () => Promise<{ at: string; records
   try {
     return { store, ...(await write()) };
   } catch (thrown) {
-    const error = thrown instanceof CollectError ? thrown : new CollectError('store', (thrown as Error).message, { cause: thrown });
-    return { store, at: '', records: 0, error: error.message, ...(error.mend === undefined ? {} : { mend: error.mend }) };
+    const error =
+      thrown instanceof CollectError ? thrown : new CollectError('store', (thrown as Error).message, { cause: thrown });
+    return {
+      store,
+      at: '',
+      records: 0,
+      error: error.message,
+      ...(error.mend === undefined ? {} : { mend: error.mend }),
+    };
   }
 }

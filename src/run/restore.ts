@@ -12,7 +12,12 @@ import type { OpenStore } from './deliver.ts';
  * The last good copy of a dataset out of the first backup that has one, marked stale; undefined when there is none yet.
  * @throws {CollectError} store when the copy is not what its metadata says
  */
-export async function restore(planned: PlannedDataset, stores: readonly OpenStore[], names: TemplateValues, path: string): Promise<Dataset | undefined> {
+export async function restore(
+  planned: PlannedDataset,
+  stores: readonly OpenStore[],
+  names: TemplateValues,
+  path: string,
+): Promise<Dataset | undefined> {
   for (const { sink } of stores) {
     const copy = await sink.backup?.load(names);
     if (copy !== undefined) return readCopy(planned, copy.body, copy.at, path);
@@ -20,7 +25,12 @@ export async function restore(planned: PlannedDataset, stores: readonly OpenStor
   return undefined;
 }
 
-async function readCopy(planned: PlannedDataset, body: AsyncIterable<Uint8Array>, at: string, path: string): Promise<Dataset> {
+async function readCopy(
+  planned: PlannedDataset,
+  body: AsyncIterable<Uint8Array>,
+  at: string,
+  path: string,
+): Promise<Dataset> {
   const splitter = new RecordSplitter({ path: 'data' });
   const writer = await SpoolWriter.create(path);
   try {
@@ -29,11 +39,15 @@ async function readCopy(planned: PlannedDataset, body: AsyncIterable<Uint8Array>
     const metadata = isObject(facts.body) ? facts.body.metadata : undefined;
     const spool = await writer.finish(facts.records);
     if (!facts.found || textAt(metadata, 'upload_id') === undefined || textAt(metadata, 'timestamp') === undefined) {
-      throw new CollectError('store', `the backup ${at} is no envelope with metadata`, { mend: 'look at it, and remove it if it is not ours' });
+      throw new CollectError('store', `the backup ${at} is no envelope with metadata`, {
+        mend: 'look at it, and remove it if it is not ours',
+      });
     }
     const kept = metadata as unknown as Metadata;
     if (kept.records !== facts.records || (kept.sha256 !== undefined && kept.sha256 !== spool.sha256)) {
-      throw new CollectError('store', `the backup ${at} does not hold what its metadata says`, { mend: 'restore an earlier version of the object' });
+      throw new CollectError('store', `the backup ${at} does not hold what its metadata says`, {
+        mend: 'restore an earlier version of the object',
+      });
     }
     const { tag, kind, id } = planned;
     return { tag, kind, id, spool, metadata: { ...kept, sha256: spool.sha256, stale: true, restored_from: at } };

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import { isCustom, parentOf } from '../collectors/collector.ts';
-import { type Spool, spoolRecords, SpoolWriter } from '../envelope/spool.ts';
+import { type Spool, SpoolWriter, spoolRecords } from '../envelope/spool.ts';
 import type { Client } from '../http/client.ts';
 import { systemClock } from '../http/pace.ts';
 import type { ActiveCollector, PlannedDataset } from './activate.ts';
@@ -19,7 +19,11 @@ export interface SampleOptions {
 }
 
 /** The first records of a dataset as their JSON text; for children those of the first few parents. */
-export async function sample(dataset: PlannedDataset, most: number, options: SampleOptions): Promise<readonly string[]> {
+export async function sample(
+  dataset: PlannedDataset,
+  most: number,
+  options: SampleOptions,
+): Promise<readonly string[]> {
   const spool = await sampleSpool(dataset, most, options);
   const out: string[] = [];
   for await (const record of spoolRecords(spool)) {
@@ -33,7 +37,8 @@ export async function sample(dataset: PlannedDataset, most: number, options: Sam
 /** Tries the least that shows whether a dataset can be read. */
 export async function probe(dataset: PlannedDataset, options: SampleOptions): Promise<void> {
   const { definition } = dataset;
-  if (isCustom(definition) && definition.probe !== undefined) await options.client.http(newTally(), options.signal).json(definition.probe);
+  if (isCustom(definition) && definition.probe !== undefined)
+    await options.client.http(newTally(), options.signal).json(definition.probe);
   else await sample(dataset, 1, options);
 }
 
@@ -46,7 +51,10 @@ async function sampleSpool(dataset: PlannedDataset, most: number, options: Sampl
   const tally = newTally();
   const sleep = (seconds: number) => systemClock.sleep(seconds * 1000, signal);
   try {
-    for await (const batch of batchesOf({ dataset, settings: active.settings, http: client.http(tally, signal), tally, signal, at, sleep, warn }, parents)) {
+    for await (const batch of batchesOf(
+      { dataset, settings: active.settings, http: client.http(tally, signal), tally, signal, at, sleep, warn },
+      parents,
+    )) {
       if (isPage(batch)) for await (const lines of batch.lines()) await writer.write(lines);
       else await writer.write(batch.map((record) => Buffer.from(`${JSON.stringify(record)}\n`)));
       tally.records += isPage(batch) ? batch.records : batch.length;

@@ -7,7 +7,10 @@ export function namesFor(collector: string, resource: string): readonly string[]
 
 /** The patterns of a repeated, comma-separated flag. */
 export function patternsOf(values: readonly string[]): readonly string[] {
-  return values.flatMap((value) => value.split(/[,;]/)).map((word) => word.trim()).filter((word) => word !== '');
+  return values
+    .flatMap((value) => value.split(/[,;]/))
+    .map((word) => word.trim())
+    .filter((word) => word !== '');
 }
 
 /** Whether a pattern, perhaps with `*` and `?`, names a dataset. */
@@ -17,7 +20,10 @@ export function selects(pattern: string, collector: string, resource: string): b
 }
 
 function globOf(pattern: string): RegExp {
-  const source = pattern.replace(/[.+^${}()|[\]\\]/g, '\\$&').replace(/\*/g, '.*').replace(/\?/g, '.');
+  const source = pattern
+    .replace(/[.+^${}()|[\]\\]/g, '\\$&')
+    .replace(/\*/g, '.*')
+    .replace(/\?/g, '.');
   return new RegExp(`^${source}$`, 'i');
 }
 

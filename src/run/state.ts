@@ -65,19 +65,27 @@ interface Holder {
  * taken over.
  * @throws {CollectError} locked
  */
-export async function lock(state: State, host: string, tenancy: string, collector: string): Promise<() => Promise<void>> {
+export async function lock(
+  state: State,
+  host: string,
+  tenancy: string,
+  collector: string,
+): Promise<() => Promise<void>> {
   const path = await state.path('locks', tenancy, `${collector}.lock`);
   for (let attempt = 1; ; attempt += 1) {
     try {
       const file = await open(path, 'wx', 0o600);
-      await file.writeFile(JSON.stringify({ pid: process.pid, host, since: new Date().toISOString() } satisfies Holder));
+      await file.writeFile(
+        JSON.stringify({ pid: process.pid, host, since: new Date().toISOString() } satisfies Holder),
+      );
       await file.close();
       return () => rm(path, { force: true });
     } catch (cause) {
       if ((cause as NodeJS.ErrnoException).code !== 'EEXIST') throw cause;
       const holder = await state.read<Holder>('locks', tenancy, `${collector}.lock`).catch(() => undefined);
       if (attempt > 1 || holder === undefined || holder.host !== host || isAlive(holder.pid)) {
-        const who = holder === undefined ? 'another run' : `process ${holder.pid} on ${holder.host} since ${holder.since}`;
+        const who =
+          holder === undefined ? 'another run' : `process ${holder.pid} on ${holder.host} since ${holder.since}`;
         throw new CollectError('locked', `${collector} of tenancy ${tenancy} is being collected by ${who}`, {
           mend: `wait for it; if no such process runs, remove ${path}`,
         });

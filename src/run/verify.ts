@@ -16,14 +16,22 @@ export interface ShrinkGuard {
 }
 
 /** Why a dataset is held back, if it is: it lost too many records since its last good upload. */
-export function shrinkage(records: number, baseline: Baseline | undefined, guard: ShrinkGuard): CollectError | undefined {
+export function shrinkage(
+  records: number,
+  baseline: Baseline | undefined,
+  guard: ShrinkGuard,
+): CollectError | undefined {
   if (baseline === undefined) return undefined;
   const lost = baseline.records - records;
   if (lost < guard.records || lost * 100 < baseline.records * guard.percent) return undefined;
-  return new CollectError('incomplete', `${records} records, where the last good upload of ${baseline.timestamp} had ${baseline.records}`, {
-    mend: 'check the scope of the credentials; if the loss is real, run once with --accept-shrink',
-    title: 'Dataset shrank',
-  });
+  return new CollectError(
+    'incomplete',
+    `${records} records, where the last good upload of ${baseline.timestamp} had ${baseline.records}`,
+    {
+      mend: 'check the scope of the credentials; if the loss is real, run once with --accept-shrink',
+      title: 'Dataset shrank',
+    },
+  );
 }
 
 /** The baseline of a dataset. */

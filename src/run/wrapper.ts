@@ -58,7 +58,12 @@ interface Run {
 export async function runPlan(plan: Plan, options: RunOptions): Promise<RunSummary> {
   const id = randomUUID();
   const deadline = new AbortController();
-  const reached = () => deadline.abort(new CollectError('deadline', `the deadline of ${options.deadline} s has passed`, { mend: 'run again, or allow more time with --deadline' }));
+  const reached = () =>
+    deadline.abort(
+      new CollectError('deadline', `the deadline of ${options.deadline} s has passed`, {
+        mend: 'run again, or allow more time with --deadline',
+      }),
+    );
   const timer = setTimeout(reached, Math.min(options.deadline * 1000, 2 ** 31 - 1));
   const folder = await options.state.path('spool', id, '.');
   const run: Run = {
@@ -66,7 +71,11 @@ export async function runPlan(plan: Plan, options: RunOptions): Promise<RunSumma
     plan,
     options,
     folder,
-    stores: await openStores(plan.stores, { tenancy: plan.tenancy, at: plan.at, warn: (message) => options.log('WARNING', 'store.warning', message) }),
+    stores: await openStores(plan.stores, {
+      tenancy: plan.tenancy,
+      at: plan.at,
+      warn: (message) => options.log('WARNING', 'store.warning', message),
+    }),
     client: clientSettings(plan, { version: options.version, deadline: options.deadline, scratch: folder }),
     signal: AbortSignal.any([options.signal, deadline.signal]),
     problems: [...plan.problems],
@@ -137,7 +146,13 @@ interface Coming {
   readonly result: Promise<DatasetResult | undefined>;
 }
 
-function runDataset(run: Run, active: ActiveCollector, dataset: PlannedDataset, client: Client, parent: Promise<Collected> | undefined): Coming {
+function runDataset(
+  run: Run,
+  active: ActiveCollector,
+  dataset: PlannedDataset,
+  client: Client,
+  parent: Promise<Collected> | undefined,
+): Coming {
   const { signal } = run;
   const tally: Tally = newTally();
   const started = Date.now();
@@ -153,7 +168,8 @@ function runDataset(run: Run, active: ActiveCollector, dataset: PlannedDataset, 
     scratch: run.folder,
     parent,
     sleep: (seconds) => systemClock.sleep(seconds * 1000, signal),
-    warn: (message) => run.options.log('WARNING', 'dataset.warning', `${dataset.tag}: ${message}`, { tag: dataset.tag }),
+    warn: (message) =>
+      run.options.log('WARNING', 'dataset.warning', `${dataset.tag}: ${message}`, { tag: dataset.tag }),
   }).catch((thrown): Collected => ({ verdict: 'failed', error: asCollectError(thrown) }));
   const result = coming.then(async (collected) => {
     if (!dataset.stored) {
@@ -170,7 +186,13 @@ function runDataset(run: Run, active: ActiveCollector, dataset: PlannedDataset, 
 }
 
 /** Verify, then deliver what is whole or restore what is not. */
-async function settle(run: Run, dataset: PlannedDataset, collected: Collected, tally: Tally, started: number): Promise<DatasetResult> {
+async function settle(
+  run: Run,
+  dataset: PlannedDataset,
+  collected: Collected,
+  tally: Tally,
+  started: number,
+): Promise<DatasetResult> {
   const { plan, options } = run;
   const facts = () => ({
     tag: dataset.tag,
@@ -194,7 +216,10 @@ async function settle(run: Run, dataset: PlannedDataset, collected: Collected, t
   if (dataset.kind === 'snapshot') {
     const baseline = await readBaseline(options.state, plan.tenancy, dataset.tag);
     const accepted = options.acceptShrink.some((pattern) => selects(pattern, dataset.collector, dataset.resource));
-    const guard = { records: plan.program.CYBER_COLLECT_SHRINK_RECORDS, percent: plan.program.CYBER_COLLECT_SHRINK_PERCENT };
+    const guard = {
+      records: plan.program.CYBER_COLLECT_SHRINK_RECORDS,
+      percent: plan.program.CYBER_COLLECT_SHRINK_PERCENT,
+    };
     const shrunk = accepted ? undefined : shrinkage(spool.records, baseline, guard);
     if (shrunk !== undefined) {
       const aside = await options.state.path('quarantine', plan.tenancy, `${dataset.tag}.ndjson`);
@@ -212,7 +237,11 @@ async function settle(run: Run, dataset: PlannedDataset, collected: Collected, t
   return { ...facts(), verdict: collected.verdict, records: spool.records, sha256: spool.sha256, stores };
 }
 
-function datasetOf({ id, plan, options }: Run, dataset: PlannedDataset, { spool, expected }: Extract<Collected, { spool: unknown }>): Dataset {
+function datasetOf(
+  { id, plan, options }: Run,
+  dataset: PlannedDataset,
+  { spool, expected }: Extract<Collected, { spool: unknown }>,
+): Dataset {
   const { tag, kind, collector, resource } = dataset;
   return {
     tag,
@@ -236,7 +265,12 @@ function datasetOf({ id, plan, options }: Run, dataset: PlannedDataset, { spool,
 }
 
 /** What the backup makes of a dataset that did not come: the last good copy, or nothing. */
-async function fallBack(run: Run, dataset: PlannedDataset, cause: 'failed' | 'denied' | 'quarantined', error: CollectError): Promise<Partial<DatasetResult>> {
+async function fallBack(
+  run: Run,
+  dataset: PlannedDataset,
+  cause: 'failed' | 'denied' | 'quarantined',
+  error: CollectError,
+): Promise<Partial<DatasetResult>> {
   const { plan } = run;
   if (dataset.kind === 'events' || error.code === 'aborted' || error.code === 'deadline') return {};
   try {
@@ -248,7 +282,12 @@ async function fallBack(run: Run, dataset: PlannedDataset, cause: 'failed' | 'de
     const age_s = Math.round((plan.at.getTime() - Date.parse(timestamp)) / 1000);
     return { verdict: 'restored', cause, records, upload_id, sha256: copy.spool.sha256, stale: true, age_s, stores };
   } catch (thrown) {
-    run.problems.push(problemOf(`${dataset.tag} backup`, thrown instanceof CollectError ? thrown : new CollectError('store', (thrown as Error).message)));
+    run.problems.push(
+      problemOf(
+        `${dataset.tag} backup`,
+        thrown instanceof CollectError ? thrown : new CollectError('store', (thrown as Error).message),
+      ),
+    );
     return {};
   }
 }
@@ -263,7 +302,10 @@ function tell({ options }: Run, result: DatasetResult): void {
   if (reason === undefined) options.log('INFO', `dataset.${verdict}`, `${tag}: ${verdict}, ${records} records`, facts);
   else {
     const mend = result.mend === undefined ? '' : `. To mend: ${result.mend}`;
-    options.log('ERROR', `dataset.${verdict}`, `${tag}: ${verdict}: ${result.title}: ${reason}${mend}`, { ...facts, reason });
+    options.log('ERROR', `dataset.${verdict}`, `${tag}: ${verdict}: ${result.title}: ${reason}${mend}`, {
+      ...facts,
+      reason,
+    });
   }
   for (const { store, error, mend } of result.stores) {
     if (error === undefined) continue;

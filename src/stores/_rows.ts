@@ -1,7 +1,5 @@
 import { createHash } from 'node:crypto';
-import { spoolChunks } from '../envelope/spool.ts';
 import { CollectError } from '../errors.ts';
-import type { Dataset } from './store.ts';
 
 /** The table beside the datasets' own that lists every upload, also those without records. */
 export const UPLOADS = 'cyber_collect_uploads';
@@ -26,25 +24,6 @@ export function latestOf(tag: string): string {
 /** An SQL identifier, quoted. */
 export function quoted(name: string): string {
   return `"${name.replaceAll('"', '""')}"`;
-}
-
-/**
- * The spool's chunks, checked to be as long as it was written.
- * @throws {CollectError} store when it cannot be read or was shortened
- */
-export async function* wholeSpool({ tag, spool }: Dataset): AsyncGenerator<Buffer> {
-  let bytes = 0;
-  try {
-    for await (const chunk of spoolChunks(spool)) {
-      bytes += chunk.length;
-      yield chunk;
-    }
-  } catch (cause) {
-    const code = (cause as NodeJS.ErrnoException).code;
-    if (code === undefined) throw cause;
-    throw new CollectError('store', `the spool of ${tag} cannot be read (${code})`, { mend: 'run again', cause });
-  }
-  if (bytes !== spool.bytes) throw damaged(tag, `${bytes} of ${spool.bytes} bytes`);
 }
 
 /** The error for a spool that is not what was collected. */

@@ -12,7 +12,10 @@ import { unzstd } from './_zstd.ts';
 
 /** The variables of a bucket and of who uses it. */
 export const bucketShape = {
-  STORE_AWS_S3_BUCKET: setting('Bucket; switches the store on'),
+  STORE_AWS_S3_BUCKET: setting(
+    'Bucket; switches the store on',
+    z.string().regex(/^(arn:.+|[^/\s]+)$/, 'must be the name of a bucket alone, without s3:// and without a prefix'),
+  ),
   STORE_AWS_S3_ACL: setting("Canned ACL of each object; 'none' sends none", text('bucket-owner-full-control')),
   STORE_AWS_S3_ENDPOINT: setting('Base URL of an S3-compatible store; unset = AWS', optional()),
   STORE_AWS_S3_FORCE_PATH_STYLE: setting('Name the bucket in the path, as many compatible stores want it', flag()),
@@ -55,7 +58,8 @@ export interface Bucket {
   close(): void;
 }
 
-type Sdk = typeof import('@aws-sdk/client-s3') & Pick<typeof import('@aws-sdk/lib-storage'), 'Upload'>;
+type Commands = typeof import('@aws-sdk/client-s3');
+type Sdk = Commands & Pick<typeof import('@aws-sdk/lib-storage'), 'Upload'>;
 type Params = Omit<PutObjectCommandInput, 'Body' | 'ContentLength'>;
 type Explain = (thrown: unknown) => unknown;
 
@@ -117,27 +121,27 @@ export async function openBucket(settings: BucketSettings, warn: (message: strin
         await client.send(new s3.DeleteObjectCommand({ Bucket: bucket, Key: key }));
       });
     },
-    listable() {
-      return run({ done: 'listed', needs: ['s3:ListBucket'] }, async (client) => {
-        try {
-          await client.send(new s3.HeadBucketCommand({ Bucket: bucket }));
-          return true;
-        } catch (error) {
-          // A HEAD has no body that says why: what comes next will.
-          const status = statusOf(error);
-          if (status === 403 || (status === 400 && regionOf(error) === undefined)) return false;
-          throw error;
-        }
-      });
-    },
+    listable: () => run({ done: 'listed', needs: ['s3:ListBucket'] }, (client) => mayList(s3, client, bucket)),
   };
+}
+
+async function mayList({ HeadBucketCommand }: Commands, client: S3Client, bucket: string): Promise<boolean> {
+  try {
+    await client.send(new HeadBucketCommand({ Bucket: bucket }));
+    return true;
+  } catch (error) {
+    // A HEAD has no body that says why; what comes next will.
+    const status = statusOf(error);
+    if (status === 403 || (status === 400 && regionOf(error) === undefined)) return false;
+    throw error;
+  }
 }
 
 function unlessMissing(thrown: unknown): undefined {
   if (!isMissing(thrown)) throw thrown;
 }
 
-function connect(sdk: typeof import('@aws-sdk/client-s3'), settings: BucketSettings): { run: Run; close(): void } {
+function connect(sdk: Commands, settings: BucketSettings): { run: Run; close(): void } {
   const { identity, endpoint } = connectionOf(settings);
   const clients: S3Client[] = [];
   let current = open(identity.region);
@@ -195,8 +199,7 @@ function putter(sdk: Sdk, settings: BucketSettings, run: Run, warn: (message: st
         await send(sdk, client, content, { ...params, ACL: acl as NonNullable<Params['ACL']> });
       } catch (error) {
         if (!refusesAcl(error)) throw error;
-        if (acl !== undefined)
-          warn(`${settings.STORE_AWS_S3_BUCKET} takes no ACLs, so none is sent: set STORE_AWS_S3_ACL=none`);
+        if (acl !== undefined) warn(`${params.Bucket} takes no ACLs, so none is sent: set STORE_AWS_S3_ACL=none`);
         acl = undefined;
         await send(sdk, client, content, params);
       }

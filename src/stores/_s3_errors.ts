@@ -106,7 +106,7 @@ function ofIdentity(error: ServiceError, attempt: Attempt): Sentence | undefined
     return {
       code: 'credentials',
       message: `${target} cannot be ${attempt.done}: the access key or its secret is not accepted (${name})`,
-      mend: 'correct AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, and check that this machine’s clock is right',
+      mend: 'correct AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, and check this machine’s clock',
     };
   }
   if (EXPIRED.includes(name)) {
@@ -143,7 +143,8 @@ function ofPlace(error: ServiceError, attempt: Attempt): Sentence | undefined {
     // AWS names the action that was refused; compatible stores do not.
     const refused = /perform: ([a-z]+:\w+)/.exec(error.message)?.[1];
     const needs = refused ?? attempt.needs.join(' or ');
-    const message = `${targetOf(attempt)} cannot be ${attempt.done}: these credentials lack ${needs}${attempt.otherwise ?? ''}`;
+    const { done, otherwise = '' } = attempt;
+    const message = `${targetOf(attempt)} cannot be ${done}: these credentials lack ${needs}${otherwise}`;
     const acl = needs.includes('s3:PutObjectAcl') ? ', or set STORE_AWS_S3_ACL=none to send no ACL' : '';
     return { code: 'denied', message, mend: `allow ${refused ?? attempt.needs.join(' and ')}${acl}` };
   }

@@ -35,7 +35,7 @@ async function decoder(): Promise<(frame: Uint8Array) => Uint8Array> {
   return decompress;
 }
 
-/** The length of the frame that the bytes begin with (RFC 8878); undefined when more bytes are needed to tell or hold it. */
+/** The length of the frame that the bytes begin with (RFC 8878); undefined while it is not all there. */
 function frameLength(bytes: Buffer, what: string): number | undefined {
   if (bytes.length < 5) return undefined;
   if (bytes.readUInt32LE(0) !== MAGIC) throw new CollectError('store', `${what} is not compressed with zstd`);

@@ -5,7 +5,7 @@ import { pipeline } from 'node:stream/promises';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { DuckDBConnection, DuckDBValue } from '@duckdb/node-api';
 import { choice, integer, setting, type Values } from '../config/setting.ts';
-import { spoolChunks, spoolRecords } from '../envelope/spool.ts';
+import { assertWhole, spoolChunks, spoolRecords } from '../envelope/spool.ts';
 import { CollectError } from '../errors.ts';
 import { parseTemplate, type TemplateValues } from '../templating/template.ts';
 import { literal, reading, type Source, type Types, typedColumns } from './_duckdb_columns.ts';
@@ -174,7 +174,7 @@ async function rowsOf(connection: DuckDBConnection, sql: string, values: Record<
 const USUAL = 8 * 2 ** 20;
 
 async function store(path: string, settings: Settings, dataset: Dataset, context: OpenContext): Promise<void> {
-  await assertWhole(dataset);
+  await assertWhole(dataset.spool);
   const mended = `${dataset.spool.path}.${dataset.metadata.upload_id}.mended`;
   const tally: Tally = { replaced: 0 };
   let notes: readonly string[] = [];
@@ -205,13 +205,6 @@ async function store(path: string, settings: Settings, dataset: Dataset, context
       `${path} ${dataset.tag}: ${tally.replaced} escapes of lone surrogates became U+FFFD, as DuckDB refuses them`,
     );
   }
-}
-
-async function assertWhole({ tag, spool }: Dataset): Promise<void> {
-  const { size } = await stat(spool.path).catch((cause: NodeJS.ErrnoException) => {
-    throw new CollectError('store', `the spool of ${tag} cannot be read (${cause.code})`, { mend: 'run again', cause });
-  });
-  if (size !== spool.bytes) throw damaged(tag, `${size} of ${spool.bytes} bytes`);
 }
 
 /** Room for the longest record, read by one thread. */

@@ -4,7 +4,7 @@ import { dirname, join, resolve } from 'node:path';
 import { choice, setting, text } from '../config/setting.ts';
 import { compress, compressionOf } from '../envelope/encoding.ts';
 import { arrayItems, envelopeChunks } from '../envelope/envelope.ts';
-import { spoolChunks } from '../envelope/spool.ts';
+import { assertWhole, spoolChunks } from '../envelope/spool.ts';
 import { CollectError } from '../errors.ts';
 import { parseTemplate, type TemplateValues } from '../templating/template.ts';
 import { type Dataset, defineStore, type Held, type Kind, namesOf } from './store.ts';
@@ -23,8 +23,14 @@ export default defineStore({
   title: 'Local files',
   docs: 'https://nodejs.org/api/fs.html',
   env: {
-    STORE_FILE: setting("Path template; the end picks the format: .json .ndjson .jsonl, each also .gz or .zst; 'none' turns the store off", text('../data/source/%TAG/%TENANCY.json')),
-    STORE_FILE_EVENTS: setting('Path template for events, which must name each run', text('../data/source/%TAG/%TENANCY/%YYYY-%MM-%DD/%UUID.json')),
+    STORE_FILE: setting(
+      "Path template; the end picks the format: .json .ndjson .jsonl, each also .gz or .zst; 'none' turns the store off",
+      text('../data/source/%TAG/%TENANCY.json'),
+    ),
+    STORE_FILE_EVENTS: setting(
+      'Path template for events, which must name each run',
+      text('../data/source/%TAG/%TENANCY/%YYYY-%MM-%DD/%UUID.json'),
+    ),
     STORE_FILE_FORMAT: setting('Format, where the end of the path should not decide', choice(FORMATS, 'auto')),
   },
   example: { STORE_FILE: './data/%TAG/%TENANCY.ndjson.gz' },
@@ -38,15 +44,23 @@ export default defineStore({
         const path = pathOf(settings, dataset.kind, namesOf(dataset, context));
         const format = formatOf(settings, path);
         const plain = format === 'ndjson' && compressionOf(path) === 'none';
+        if (plain) await assertWhole(dataset.spool);
         const content = plain ? dataset.spool.path : compress(contentOf(dataset, format), compressionOf(path));
         await writeWhole(path, dataset.metadata.upload_id, content);
         return { at: path, records: dataset.metadata.records };
       },
       async latest(tag) {
-        return heldBy(pathOf(settings, 'snapshot', { uuid: randomUUID(), tag, tenancy: context.tenancy, at: context.at }));
+        return heldBy(
+          pathOf(settings, 'snapshot', { uuid: randomUUID(), tag, tenancy: context.tenancy, at: context.at }),
+        );
       },
       async check() {
-        const probe = pathOf(settings, 'snapshot', { uuid: randomUUID(), tag: 'probe', tenancy: context.tenancy, at: context.at });
+        const probe = pathOf(settings, 'snapshot', {
+          uuid: randomUUID(),
+          tag: 'probe',
+          tenancy: context.tenancy,
+          at: context.at,
+        });
         const path = join(dirname(probe), `.cyber-collect-probe-${randomUUID()}`);
         await writeWhole(path, 'probe', one(Buffer.from('probe')));
         await rm(path);
@@ -58,9 +72,13 @@ export default defineStore({
 function pathOf(settings: Settings, kind: Kind, names: TemplateValues): string {
   const template = parseTemplate(kind === 'events' ? settings.STORE_FILE_EVENTS : settings.STORE_FILE);
   if (kind === 'events' && !template.perRun) {
-    throw new CollectError('config', `STORE_FILE_EVENTS '${template.source}' renders one file for every run, which would overwrite events`, {
-      mend: 'add %UUID or a time such as %YYYY-%MM-%DD/%hh%mm%ss',
-    });
+    throw new CollectError(
+      'config',
+      `STORE_FILE_EVENTS '${template.source}' renders one file for every run, which would overwrite events`,
+      {
+        mend: 'add %UUID or a time such as %YYYY-%MM-%DD/%hh%mm%ss',
+      },
+    );
   }
   return resolve(template.render(names));
 }
@@ -124,8 +142,11 @@ function storeError(path: string, cause: unknown): unknown {
     EISDIR: 'choose a path that is no folder',
     ENAMETOOLONG: 'choose a shorter path',
   };
-  if (code === undefined) return cause;
-  return new CollectError('store', `${path} cannot be written (${code})`, { mend: mends[code] ?? 'check the disk', cause });
+  if (code === undefined || cause instanceof CollectError) return cause;
+  return new CollectError('store', `${path} cannot be written (${code})`, {
+    mend: mends[code] ?? 'check the disk',
+    cause,
+  });
 }
 
 /** The upload named by the metadata that an envelope ends with. */
@@ -145,4 +166,3 @@ async function heldBy(path: string): Promise<Held | undefined> {
     await file.close();
   }
 }
-

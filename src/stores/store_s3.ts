@@ -19,7 +19,7 @@ const ENV = {
     optional(),
   ),
   STORE_AWS_S3_KEY_EVENTS: setting(
-    'Key template for events, which must name each run; unset = STORE_AWS_S3_KEY if that does, else events are not uploaded',
+    'Key template for events, which must name each run; unset = STORE_AWS_S3_KEY if that does, else no upload',
     optional(),
   ),
   STORE_AWS_S3_BACKUP: setting(
@@ -104,7 +104,7 @@ function keysOf(
   const main = keyOf(template, names);
   if (main === backup) {
     throw new CollectError('config', `STORE_AWS_S3_KEY and STORE_AWS_S3_BACKUP both render ${main}`, {
-      mend: 'write another STORE_AWS_S3_KEY, such as data/%TAG/%TENANCY.json, or leave it unset to keep only the backup',
+      mend: 'write another STORE_AWS_S3_KEY, such as data/%TAG/%TENANCY.json, or unset it to keep only the backup',
     });
   }
   return { main, backup };
@@ -130,7 +130,7 @@ function backupTemplate(settings: Settings): Template {
   if (template.perRun) {
     throw new CollectError(
       'config',
-      `STORE_AWS_S3_BACKUP '${template.source}' renders another key for each run, so no run would find the copy`,
+      `STORE_AWS_S3_BACKUP '${template.source}' renders another key for each run, so none would find the copy`,
       {
         mend: 'leave %UUID and the times out, and turn on versioning of the bucket to keep earlier copies',
       },
@@ -204,7 +204,7 @@ async function probe(bucket: Bucket, settings: Settings, context: OpenContext): 
   });
   if (!listable) {
     context.warn(
-      `these credentials lack s3:ListBucket on '${settings.STORE_AWS_S3_BUCKET}': a backup that does not exist yet looks like one that must not be read`,
+      `s3:ListBucket is missing on '${settings.STORE_AWS_S3_BUCKET}': no backup yet then looks like a refusal`,
     );
   }
 }

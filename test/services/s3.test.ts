@@ -185,7 +185,7 @@ interface Fault {
 
 type Faults = (call: Call) => Fault | 'reset' | undefined;
 
-/** A door in front of the real server that answers some calls itself, or breaks the connection in the middle of a body. */
+/** A door in front of the real server that answers some calls itself, or breaks off in the middle of a body. */
 async function front(faults: Faults): Promise<{ readonly url: string; readonly calls: readonly string[] }> {
   const calls: string[] = [];
   const server = createServer((incoming, answer) => {
@@ -727,8 +727,9 @@ describe('settings', () => {
     const { values } = resolveShape(environmentOf(variables), 's3', s3.env, s3.aliases);
     expect(values).toMatchObject({ AWS_REGION: 'eu-north-1', STORE_AWS_S3_ENDPOINT: 'https://s3.example' });
     expect(resolveShape(environmentOf({ AWS_REGION: 'x' }), 's3', s3.env, s3.aliases).state).toBe('idle');
-    expect(resolveShape(environmentOf({ STORE_AWS_S3_BUCKET: 'b', STORE_AWS_S3_SSE: 'DES' }), 's3', s3.env).state).toBe(
-      'invalid',
-    );
+    for (const wrong of [{ STORE_AWS_S3_SSE: 'DES' }, { STORE_AWS_S3_BUCKET: 's3://b/prefix' }]) {
+      const environment = environmentOf({ STORE_AWS_S3_BUCKET: 'b', ...wrong });
+      expect(resolveShape(environment, 's3', s3.env).state).toBe('invalid');
+    }
   });
 });
