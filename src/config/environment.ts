@@ -40,6 +40,8 @@ export function environmentOf(
 
 /** The process's own environment, without any file. */
 export function processEnvironment(): Environment {
+  // The AWS SDK would tell every user of Node 20 what only concerns its next major versions.
+  process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED ??= 'true';
   return environmentOf(process.env);
 }
 

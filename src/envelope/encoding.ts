@@ -31,10 +31,19 @@ function through(source: AsyncIterable<Uint8Array>, transform: Transform): Async
   return transform;
 }
 
+let codec: Promise<typeof import('@bokuweb/zstd-wasm')> | undefined;
+
+/** Node has zstd built in from 22.15 on; the floor is 20, so a WebAssembly build serves both. A second init() breaks it. */
+export function zstd(): Promise<typeof import('@bokuweb/zstd-wasm')> {
+  codec ??= import('@bokuweb/zstd-wasm').then(async (loaded) => {
+    await loaded.init();
+    return loaded;
+  });
+  return codec;
+}
+
 async function* zstdFrames(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-  // Node has zstd built in from 22.15 on; the floor is 20, so a WebAssembly build serves both.
-  const { compress: frame, init } = await import('@bokuweb/zstd-wasm');
-  await init();
+  const { compress: frame } = await zstd();
   let waiting: Uint8Array[] = [];
   let size = 0;
   for await (const chunk of source) {

@@ -7,6 +7,8 @@ import type { Headers } from './pace.ts';
 /** One answer's records as NDJSON, whole, and what stood around them. */
 export interface Page {
   readonly records: number;
+  /** Whether the body held the list at all. */
+  readonly found: boolean;
   readonly url: URL;
   readonly status: number;
   readonly headers: Headers;
@@ -61,7 +63,7 @@ export class PageBuffer {
   }
 
   /** The page, now that its body came to its end. */
-  async finish(facts: Pick<Page, 'records' | 'url' | 'status' | 'headers' | 'body'>): Promise<Page> {
+  async finish(facts: Pick<Page, 'records' | 'found' | 'url' | 'status' | 'headers' | 'body'>): Promise<Page> {
     if (this.#file !== undefined) {
       await this.#spill();
       await this.#file.close();

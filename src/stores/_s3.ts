@@ -288,7 +288,7 @@ async function* checked(
     const next = await chunks.next().catch(fail);
     if (next.done === true) {
       if (size === length) return;
-      fail(new CollectError('store', `the spool changed while ${key} was uploaded`, { mend: 'run again' }));
+      fail(new CollectError('defect', `${key} came out as ${size} bytes, not ${length}`, { mend: 'report it' }));
     }
     size += next.value.length;
     yield next.value;

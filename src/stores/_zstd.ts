@@ -1,3 +1,4 @@
+import { zstd } from '../envelope/encoding.ts';
 import { CollectError } from '../errors.ts';
 
 const MAGIC = 0xfd2fb528;
@@ -11,7 +12,7 @@ const RLE = 1;
  * @throws {CollectError} store for bytes that are no such row
  */
 export async function* unzstd(source: AsyncIterable<Uint8Array>, what: string): AsyncGenerator<Uint8Array> {
-  const decompress = await decoder();
+  const { decompress } = await zstd();
   let waiting = Buffer.alloc(0);
   for await (const chunk of source) {
     waiting = Buffer.concat([waiting, chunk]);
@@ -22,17 +23,6 @@ export async function* unzstd(source: AsyncIterable<Uint8Array>, what: string): 
     if (waiting.length > MAX_FRAME) throw new CollectError('store', `${what} holds a zstd frame of more than 64 MiB`);
   }
   if (waiting.length > 0) throw new CollectError('store', `${what} ends in the middle`);
-}
-
-/** The library breaks when it is initialised a second time, so it is not when something has initialised it. */
-async function decoder(): Promise<(frame: Uint8Array) => Uint8Array> {
-  const { compress, decompress, init } = await import('@bokuweb/zstd-wasm');
-  try {
-    compress(Uint8Array.of(0), 1);
-  } catch {
-    await init();
-  }
-  return decompress;
 }
 
 /** The length of the frame that the bytes begin with (RFC 8878); undefined while it is not all there. */

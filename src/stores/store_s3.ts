@@ -2,7 +2,7 @@ import { dirname } from 'node:path/posix';
 import { awsAliases } from '../config/aws.ts';
 import { optional, setting, text, type Values } from '../config/setting.ts';
 import { compressionOf } from '../envelope/encoding.ts';
-import { envelopeChunks } from '../envelope/envelope.ts';
+import { envelopeChunks, envelopeLength } from '../envelope/envelope.ts';
 import { spoolChunks } from '../envelope/spool.ts';
 import { CollectError } from '../errors.ts';
 import { parseTemplate, type Template, type TemplateValues } from '../templating/template.ts';
@@ -168,13 +168,9 @@ function contentOf({ spool, metadata }: Dataset, key: string): Content {
     key,
     type: typeOf(key),
     metadata: { 'upload-id': upload_id, timestamp, sha256, records: String(records) },
-    length: lines ? spool.bytes : envelopeLength(spool.bytes, metadata),
+    length: lines ? spool.bytes : envelopeLength(spool, metadata),
     chunks: () => (lines ? spoolChunks(spool) : envelopeChunks(spool, metadata)),
   };
-}
-
-function envelopeLength(bytes: number, metadata: Dataset['metadata']): number {
-  return Buffer.byteLength(`{"data":[],"metadata":${JSON.stringify(metadata)}}\n`) + Math.max(0, bytes - 1);
 }
 
 function typeOf(key: string): string {

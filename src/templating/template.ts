@@ -50,9 +50,13 @@ function safe(name: string, value: string): string {
 export function assertSafe(name: string, value: string): void {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
   if (value === '' || value === '.' || value.includes('..') || /[/\\\u0000-\u001f\u007f]/.test(value)) {
-    throw new CollectError('config', `the value of ${name} is empty or holds a separator, '..' or a control character`, {
-      mend: `use letters, digits, '-', '_' and '.' for ${name}`,
-    });
+    throw new CollectError(
+      'config',
+      `the value of ${name} is empty or holds a separator, '..' or a control character`,
+      {
+        mend: `use letters, digits, '-', '_' and '.' for ${name}`,
+      },
+    );
   }
 }
 
@@ -61,7 +65,8 @@ export function assertSafe(name: string, value: string): void {
  * @throws {CollectError} config for an unknown `%NAME`, and for `$TAG` where `%TAG` is meant
  */
 export function parseTemplate(source: string): Template {
-  if (source.trim() === '') throw new CollectError('config', 'the template is empty', { mend: 'write a path such as data/%TAG.json' });
+  if (source.trim() === '')
+    throw new CollectError('config', 'the template is empty', { mend: 'write a path such as data/%TAG.json' });
   const dollar = /\$\{?([A-Za-z]+)\}?/g;
   for (const [found, name] of source.matchAll(dollar)) {
     if (name !== undefined && name in PARTS) {
@@ -79,7 +84,9 @@ export function parseTemplate(source: string): Template {
     const part = name === '%' ? () => '%' : PARTS[name];
     if (part === undefined || !(name === '%' || Object.hasOwn(PARTS, name))) {
       throw new CollectError('config', `'${source}' holds '%${name}', which is no known name`, {
-        mend: `use ${Object.keys(PARTS).map((known) => `%${known}`).join(' ')}, or %% for a percent sign`,
+        mend: `use ${Object.keys(PARTS)
+          .map((known) => `%${known}`)
+          .join(' ')}, or %% for a percent sign`,
       });
     }
     if (name !== '%') names.add(name);

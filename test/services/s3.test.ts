@@ -473,9 +473,9 @@ describe('failure', () => {
     const before = await object(`data/${old.tag}.${end}`);
     await truncate(data.spool.path, Math.round(data.spool.bytes * 0.7));
     const error = await failure(sink.write(data));
-    expect(error.message).toContain('the spool changed');
+    expect(error.message).toMatch(/the spool .* damaged/);
     await rm(data.spool.path);
-    expect((await failure(sink.write(data))).message).toContain('the spool cannot be read (ENOENT)');
+    expect((await failure(sink.write(data))).message).toMatch(/the spool .* gone/);
     expect((await object(`data/${old.tag}.${end}`)).equals(before)).toBe(true);
     expect(await unfinished()).toBe(0);
   });

@@ -36,8 +36,9 @@ export interface CellResult {
   readonly outcome: Outcome;
   /** Everything that is not as it must be. */
   readonly wrong: readonly string[];
-  /** Why the loss may be silent, if it was. */
+  /** Why the loss may be silent, if it was, and what became of it after a clean run. */
   readonly because?: string;
+  readonly guard?: string;
   readonly reason?: string;
 }
 
@@ -183,8 +184,9 @@ export async function runCell(cell: Cell): Promise<CellResult> {
     });
     if (exit_code !== 0 && !kept) wrong.push(`exit ${exit_code}, but the old copy is gone`);
     wrong.push(...expectations(cell, judged, result));
-    if (judged.outcome === 'undetectable') wrong.push(...(await guarded(cell, fault)));
-    return { ...judged, wrong };
+    if (judged.outcome !== 'undetectable') return { ...judged, wrong };
+    const { guard, ...after } = await guarded(cell, fault);
+    return { ...judged, guard, wrong: [...wrong, ...after.wrong] };
   } finally {
     await running.close();
     await elsewhere.close();
@@ -255,20 +257,21 @@ function expectations(
 }
 
 /** The same fault after a clean run: a loss that is large enough has to be held back. */
-async function guarded(cell: Cell, fault: Fault): Promise<string[]> {
+async function guarded(cell: Cell, fault: Fault): Promise<{ readonly guard: string; readonly wrong: readonly string[] }> {
   const folder = await temporaryFolder();
   const clean = await startVendor(cell.vendor, cell.size);
   const faulty = await startVendor(cell.vendor, { ...cell.size, faults: [fault] });
   try {
     const before = await runDataset(cell, clean, folder);
-    if (before.summary.exit_code !== 0) return [`the clean run before ended with ${before.summary.exit_code}`];
-    const [one] = (await runDataset(cell, faulty, folder)).summary.datasets;
+    const { summary } = await runDataset(cell, faulty, folder);
+    const [one] = summary.datasets;
     const records = clean.truth(cell.resource).length;
     const lost = records - (one?.records ?? 0);
     const large = lost >= 5 && lost * 5 >= records;
-    if (large !== (one?.verdict === 'quarantined'))
-      return [`${lost} of ${records} lost after a clean run: ${one?.verdict}`];
-    return large && !(await isTruth(cell, clean, folder)) ? ['quarantined, but the good copy is not what it was'] : [];
+    const guard = `${lost} of ${records} records lost after a clean run: ${one?.verdict}, exit ${summary.exit_code}`;
+    const kept = await isTruth(cell, clean, folder);
+    const held = one?.verdict === 'quarantined' && summary.exit_code === 3 && kept;
+    return { guard, wrong: before.summary.exit_code === 0 && large === held ? [] : [guard] };
   } finally {
     await Promise.all([clean.close(), faulty.close()]);
   }
@@ -341,7 +344,7 @@ export async function startElsewhere() {
   });
   server.on('connect', (request, socket) => {
     reached.push(request.url ?? '');
-    socket.destroy();
+    socket.end('HTTP/1.1 403 Forbidden\r\n\r\n');
   });
   await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening));
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;

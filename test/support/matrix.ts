@@ -40,6 +40,6 @@ function reasons(cells: readonly Cell[], results: ReadonlyMap<string, CellResult
   return cells.flatMap((cell) => {
     const result = results.get(nameOf(cell));
     if (result === undefined || result instanceof Error || result.outcome !== 'undetectable') return [];
-    return [`- ${nameOf(cell)}: undetectable: ${result.because}`];
+    return [`- ${nameOf(cell)}: undetectable, for ${result.because}; ${result.guard}`];
   });
 }

@@ -1,0 +1,136 @@
+import { createHash } from 'node:crypto';
+import { CollectError } from '../errors.ts';
+import type { ListRequest } from './client.ts';
+import type { Headers } from './pace.ts';
+import type { Page } from './page.ts';
+import type { Next, Paginator, Seen } from './paginate.ts';
+
+/** A page to ask for. */
+export interface Asked {
+  readonly request: ListRequest;
+  readonly url: URL;
+}
+
+/** What reading a list needs of its client. */
+export interface ListSource {
+  readonly paginate: Paginator | undefined;
+  readonly concurrency: number;
+  readonly maxPages: number;
+  /** Reads a page; `heard` is told the headers of the answer before its body has come. */
+  page(asked: Asked, heard: (headers: Headers) => void): Promise<Page>;
+  /**
+   * The request behind a paginator's answer.
+   * @throws {CollectError} refused when it leads to a host that is not the vendor's
+   */
+  follow(asked: Asked, next: Next): Asked;
+}
+
+/** A page under way; its headers come first. */
+interface Flight {
+  readonly asked: Asked;
+  readonly page: Promise<Page>;
+  readonly headers: Promise<Headers>;
+}
+
+/** A list's pages in order, the next one asked for as early as the vendor's paging lets us. */
+export async function* readList(source: ListSource, first: Asked): AsyncGenerator<Page> {
+  const { paginate } = source;
+  const ledger = ledgerOf(source.maxPages);
+  const seenOf = (asked: Asked, page: Pick<Page, 'headers' | 'body' | 'records'>): Seen => ({
+    headers: page.headers,
+    body: page.body,
+    records: page.records,
+    total: ledger.records(),
+    url: asked.url,
+    sent: asked.request.body,
+  });
+  const nextOf = (asked: Asked, page: Pick<Page, 'headers' | 'body' | 'records'>): Asked | undefined => {
+    const next = paginate?.(seenOf(asked, page));
+    return next === undefined ? undefined : source.follow(asked, next);
+  };
+  /** The page behind, asked for as soon as this one's headers tell of it. */
+  const guess = async ({ asked, headers }: Flight): Promise<Flight | undefined> => {
+    const next = nextOf(asked, { headers: await headers, body: null, records: 1 });
+    return next === undefined ? undefined : ask(source, next);
+  };
+  for (let flight: Flight | undefined = ask(source, first); flight !== undefined; ) {
+    const guessing: Promise<Flight | undefined> | undefined =
+      paginate?.fromHeaders === true ? guess(flight) : undefined;
+    guessing?.catch(() => undefined);
+    const page: Page = await flight.page;
+    ledger.note(page, flight.asked);
+    const ahead = ledger.pages() === 1 ? paginate?.ahead?.(seenOf(flight.asked, page)) : undefined;
+    if (ahead !== undefined) {
+      yield page;
+      for await (const later of readAhead(source, flight.asked, ahead)) {
+        ledger.note(later.page, later.asked);
+        yield later.page;
+      }
+      return;
+    }
+    const next: Asked | undefined = nextOf(flight.asked, page);
+    // The headers that led ahead may be those of a try that failed later: only the page that came decides.
+    const guessed: Flight | undefined = await guessing;
+    flight = next === undefined ? undefined : guessed?.asked.url.href === next.url.href ? guessed : ask(source, next);
+    yield page;
+  }
+}
+
+function ask(source: ListSource, asked: Asked): Flight {
+  let heard: (headers: Headers) => void = () => undefined;
+  const headers = new Promise<Headers>((resolve) => {
+    heard = resolve;
+  });
+  const page = source.page(asked, heard);
+  page.then((whole) => heard(whole.headers)).catch(() => undefined);
+  return { asked, page, headers };
+}
+
+/** Pages that may be asked for at once, handed on in order. */
+async function* readAhead(
+  source: ListSource,
+  first: Asked,
+  nexts: readonly Next[],
+): AsyncGenerator<{ page: Page; asked: Asked }> {
+  const flights: Flight[] = [];
+  let started = 0;
+  for (;;) {
+    for (; flights.length < source.concurrency && started < nexts.length; started += 1) {
+      flights.push(ask(source, source.follow(first, nexts[started] as Next)));
+    }
+    const flight = flights.shift();
+    if (flight === undefined) return;
+    yield { page: await flight.page, asked: flight.asked };
+  }
+}
+
+interface Ledger {
+  note(page: Page, asked: Asked): void;
+  pages(): number;
+  records(): number;
+}
+
+/** Counts pages, and knows one that was there before: the same cursor alone is no loop, with the same page it is. */
+function ledgerOf(maxPages: number): Ledger {
+  const known = new Set<string>();
+  let records = 0;
+  let pages = 0;
+  return {
+    note(page, { url, request }) {
+      pages += 1;
+      records += page.records;
+      const key = createHash('sha1')
+        .update(`${page.fingerprint} ${url.href} ${JSON.stringify(request.body) ?? ''}`)
+        .digest('base64');
+      const where = `${request.method ?? 'GET'} ${url.pathname}`;
+      if (known.has(key)) throw new CollectError('incomplete', `${where}: the same page comes again and again`);
+      known.add(key);
+      if (pages > maxPages) {
+        const mend = 'raise CYBER_COLLECT_MAX_PAGES';
+        throw new CollectError('refused', `${where}: the list has more than ${maxPages} pages`, { mend });
+      }
+    },
+    pages: () => pages,
+    records: () => records,
+  };
+}
