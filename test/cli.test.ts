@@ -31,9 +31,9 @@ async function start(options: VendorOptions = {}): Promise<RunningVendor> {
   return running;
 }
 
-/** The program in a process of its own, in a folder that has nothing of this machine's environment but the way to Node. */
+/** The program in a process of its own, with nothing of this machine's environment but the way to Node. */
 function launch(cwd: string, args: readonly string[], env: Readonly<Record<string, string>> = {}) {
-  // Node 20 looks for a file named by --env-file even behind the script (nodejs/node#54232), unless a -- stands before it.
+  // Node 20 looks for an --env-file even behind the script (nodejs/node#54232), unless a -- stands before it.
   const child = spawn(process.execPath, ['--', join(root, 'bin', 'cyber-collect.js'), ...args], {
     cwd,
     env: { PATH: process.env.PATH, HOME: cwd, STORE_FILE: './data/%TAG/%TENANCY.json', ...env },

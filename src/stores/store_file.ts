@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { copyFile, mkdir, open, rename, rm } from 'node:fs/promises';
+import { copyFile, link, mkdir, open, rename, rm } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { choice, setting, text } from '../config/setting.ts';
 import { compress, compressionOf } from '../envelope/encoding.ts';
@@ -105,13 +105,13 @@ async function* one(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
 
 /**
  * Writes beside the target and renames: a reader sees the old file whole or the new one whole.
- * @param content the bytes, or the path of a file to copy
+ * @param content the bytes, or the path of a spool that is the content
  */
 async function writeWhole(path: string, upload: string, content: AsyncIterable<Uint8Array> | string): Promise<void> {
   const temporary = `${path}.${upload}.tmp`;
   try {
     await mkdir(dirname(path), { recursive: true });
-    if (typeof content === 'string') await copyFile(content, temporary);
+    if (typeof content === 'string') await linkOrCopy(content, temporary);
     const file = await open(temporary, typeof content === 'string' ? 'r+' : 'w', 0o600);
     try {
       if (typeof content !== 'string') for await (const chunk of content) await writeAll(file, chunk);
@@ -125,6 +125,12 @@ async function writeWhole(path: string, upload: string, content: AsyncIterable<U
     await rm(temporary, { force: true }).catch(() => undefined);
     throw storeError(path, cause);
   }
+}
+
+/** A spool never changes again, so its bytes can be the target's; across file systems they are copied. */
+async function linkOrCopy(from: string, to: string): Promise<void> {
+  await rm(to, { force: true });
+  await link(from, to).catch(() => copyFile(from, to));
 }
 
 async function writeAll(file: Awaited<ReturnType<typeof open>>, chunk: Uint8Array): Promise<void> {

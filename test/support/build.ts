@@ -8,7 +8,7 @@ import { promisify } from 'node:util';
 /** The repository's folder. */
 export const root = fileURLToPath(new URL('../..', import.meta.url));
 
-/** Compiles `src` into `dist` when `dist` is older or not there: what `bin/cyber-collect.js` runs. Fit as a vitest globalSetup. */
+/** Compiles `src` into `dist`, which `bin/cyber-collect.js` runs, when it is older or missing. Fit as a globalSetup. */
 export default async function build(): Promise<void> {
   const [sources, built] = await Promise.all([timesOf(join(root, 'src'), '.ts'), timesOf(join(root, 'dist'), '.js')]);
   if (built.length >= sources.length && Math.max(...sources) < Math.max(...built)) return;

@@ -257,7 +257,10 @@ function expectations(
 }
 
 /** The same fault after a clean run: a loss that is large enough has to be held back. */
-async function guarded(cell: Cell, fault: Fault): Promise<{ readonly guard: string; readonly wrong: readonly string[] }> {
+async function guarded(
+  cell: Cell,
+  fault: Fault,
+): Promise<{ readonly guard: string; readonly wrong: readonly string[] }> {
   const folder = await temporaryFolder();
   const clean = await startVendor(cell.vendor, cell.size);
   const faulty = await startVendor(cell.vendor, { ...cell.size, faults: [fault] });

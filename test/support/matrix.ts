@@ -11,7 +11,7 @@ const WORST: readonly Outcome[] = [
   'complete',
 ];
 
-/** The outcomes as a Markdown table, one row a dataset, one column a fault, and the reasons of the undetectable ones. */
+/** The outcomes as a Markdown table, a row a dataset, a column a fault, and the reasons of the undetectable ones. */
 export function matrixOf(cells: readonly Cell[], results: ReadonlyMap<string, CellResult | Error>): string {
   const rows = [...new Set(cells.map(datasetOf))];
   const faults = faultNames.filter((name) => cells.some(({ fault }) => fault === name));
