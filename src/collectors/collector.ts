@@ -55,6 +55,7 @@ export interface Children<V> extends Listing<V> {
 export interface Custom<V> extends ResourceFacts {
   /** The endpoint, for `explain` and the plan. */
   readonly path: string;
+  readonly method?: 'GET' | 'POST';
   /** Another resource it reads through `parents`. */
   readonly each?: string;
   /** Fields it adds to the vendor's records, `_name` -> what it is. */

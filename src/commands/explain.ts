@@ -102,7 +102,7 @@ export function resourceFacts(collector: Collector, definition: Resource<never>,
   return {
     about: definition.about,
     kind: definition.kind ?? 'snapshot',
-    endpoint: `${listing?.method ?? 'GET'} ${definition.path}`,
+    endpoint: `${definition.method ?? 'GET'} ${definition.path}`,
     ...(paging === undefined ? {} : { paging }),
     ...(definition.needs === undefined ? {} : { permission: definition.needs }),
     ...(identity === '' ? {} : { identity }),

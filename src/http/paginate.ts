@@ -72,11 +72,14 @@ interface CursorOptions {
   readonly inBody?: boolean;
   /** Path of a boolean that says whether there is more; without a cursor then is an error. */
   readonly more?: string;
+  /** An empty page ends the list though it has a cursor. */
+  readonly untilEmpty?: boolean;
 }
 
 /** A cursor in the body, sent back as a parameter; its absence ends the list. */
-export function cursor(path: string, { as, inBody = false, more }: CursorOptions): Paginator {
-  return named(`cursor ${path} -> ${as}`, ({ body, sent }) => {
+export function cursor(path: string, { as, inBody = false, more, untilEmpty = false }: CursorOptions): Paginator {
+  return named(`cursor ${path} -> ${as}`, ({ body, sent, records }) => {
+    if (untilEmpty && records === 0) return undefined;
     const value = textAt(body, path);
     const promised = more === undefined ? undefined : at(body, more);
     if (promised === false) return undefined;

@@ -46,7 +46,7 @@ export function printPlan(plan: Plan, output: Output, colour: boolean): string {
 
 /** The endpoint of a resource. */
 export function endpointOf({ definition }: Pick<PlannedDataset, 'definition'>): string {
-  return `${'method' in definition ? (definition.method ?? 'GET') : 'GET'} ${definition.path}`;
+  return `${definition.method ?? 'GET'} ${definition.path}`;
 }
 
 /** Where a store would put a dataset. */
