@@ -98,11 +98,10 @@ export function list() {
 const LOOPBACK = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/;
 
 /**
- * The origin and path of a base URL, without a trailing slash. A bare host gets `https://`. Plain `http://` to
- * anything but loopback is refused unless `allowHttp`.
- * @throws {CollectError} config, refused
+ * The origin and path of a base URL, without a trailing slash. A bare host gets `https://`.
+ * @throws {CollectError} config
  */
-export function baseUrl(value: string, allowHttp = false): URL {
+export function baseUrl(value: string): URL {
   const candidate = /^[a-z][a-z0-9+.-]*:\/\//i.test(value) ? value : `https://${value}`;
   if (!URL.canParse(candidate)) {
     throw new CollectError('config', `'${value}' is no URL`, { mend: 'write it as https://host' });
@@ -113,11 +112,20 @@ export function baseUrl(value: string, allowHttp = false): URL {
       mend: 'write only https://host/path and set credentials in their own variables',
     });
   }
-  if (url.protocol !== 'https:' && !(url.protocol === 'http:' && (allowHttp || LOOPBACK.test(url.hostname)))) {
-    throw new CollectError('refused', `${url.protocol}//${url.host} would send credentials unencrypted`, {
-      mend: 'write https://, or set CYBER_COLLECT_ALLOW_HTTP=true where the network is trusted',
-    });
+  if (url.protocol !== 'https:' && url.protocol !== 'http:') {
+    throw new CollectError('config', `${url.protocol}//${url.host} is no web address`, { mend: 'write https://' });
   }
   url.pathname = url.pathname.replace(/\/+$/, '');
   return url;
+}
+
+/**
+ * Refuses plain http to anything but loopback, unless that is allowed; returns the URL.
+ * @throws {CollectError} refused
+ */
+export function assertEncrypted(url: URL, allowHttp: boolean): URL {
+  if (url.protocol === 'https:' || allowHttp || LOOPBACK.test(url.hostname)) return url;
+  throw new CollectError('refused', `${url.protocol}//${url.host} would send credentials unencrypted`, {
+    mend: 'write https://, or set CYBER_COLLECT_ALLOW_HTTP=true where the network is trusted',
+  });
 }

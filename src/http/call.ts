@@ -1,4 +1,5 @@
 import { type Dispatcher, request as send } from 'undici';
+import { assertEncrypted } from '../config/setting.ts';
 import { CollectError } from '../errors.ts';
 import type { Answer, Exchange } from './auth.ts';
 import { contentOf, type Incoming, type Read, readAnswer, readText } from './body.ts';
@@ -245,7 +246,8 @@ export class Caller {
     let method = request.method ?? 'GET';
     let credentials: Readonly<Record<string, string>> = { ...this.#options.headers, ...auth, ...request.headers };
     for (let redirects = 0; ; redirects += 1) {
-      const response = await send(target, {
+      assertEncrypted(target, this.#settings.allowHttp);
+      const sending = send(target, {
         method,
         signal,
         dispatcher: this.#settings.dispatcher,
@@ -258,6 +260,7 @@ export class Caller {
         },
         ...(body === undefined || method === 'GET' ? {} : { body }),
       });
+      const response = await unlessAborted(sending, signal);
       const { statusCode, headers } = response;
       const location = header(headers, 'location');
       if (statusCode < 300 || statusCode > 399 || location === undefined) {
@@ -295,6 +298,15 @@ export class Caller {
     }
     return undefined;
   }
+}
+
+/** undici does not look at the signal while a proxy's CONNECT is pending. */
+function unlessAborted<T>(sending: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const abort = () => reject(signal.reason);
+    signal.addEventListener('abort', abort, { once: true });
+    sending.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
+  });
 }
 
 function bodyOf({ form, body }: Request): string | undefined {

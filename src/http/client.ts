@@ -37,6 +37,8 @@ export interface ClientSettings {
   readonly maxBody: number;
   readonly maxRecord: number;
   readonly maxPages: number;
+  /** Whether plain http to other hosts than loopback is allowed. */
+  readonly allowHttp: boolean;
   /** Epoch milliseconds. */
   readonly deadline?: number;
   readonly clock?: Clock;

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { type Collector, idOf, parentOf, type Resource, tagOf } from '../collectors/collector.ts';
 import { type Environment, lookUp, resolveShape } from '../config/environment.ts';
 import { programAliases, programShape } from '../config/program.ts';
-import { isRequired, type Shape, type Values } from '../config/setting.ts';
+import { assertEncrypted, isRequired, type Shape, type Values } from '../config/setting.ts';
 import { asCollectError, ConfigError, configProblem, type Problem } from '../errors.ts';
 import type { Kind, Store } from '../stores/store.ts';
 import { assertSafe, type TemplateValues } from '../templating/template.ts';
@@ -76,7 +76,12 @@ export function activate(environment: Environment, rooms: Rooms, wanted: Wanted,
   for (const collector of rooms.collectors) {
     const chosen = chooseDatasets(collector, only, exclude);
     if (!chosen.some((dataset) => dataset.stored)) continue;
-    const settings = settingsOf(environment, collector, only.length > 0, problems, fatal);
+    const settings = settingsOf(environment, collector, {
+      named: only.length > 0,
+      allowHttp: program.CYBER_COLLECT_ALLOW_HTTP,
+      problems,
+      fatal,
+    });
     if (settings !== undefined) collectors.push({ collector, settings, datasets: chosen });
   }
   const stores = activeStores(environment, rooms.stores, fatal);
@@ -140,9 +145,12 @@ function chooseDatasets(collector: Collector, only: readonly string[], exclude: 
 function settingsOf(
   environment: Environment,
   collector: Collector,
-  named: boolean,
-  problems: Problem[],
-  fatal: Problem[],
+  {
+    named,
+    allowHttp,
+    problems,
+    fatal,
+  }: { readonly named: boolean; readonly allowHttp: boolean; readonly problems: Problem[]; readonly fatal: Problem[] },
 ): Values<Shape> | undefined {
   const resolved = resolveShape(environment, collector.name, collector.env, collector.aliases);
   problems.push(...resolved.problems);
@@ -154,7 +162,10 @@ function settingsOf(
   }
   if (resolved.values === undefined) return undefined;
   const { values } = resolved;
-  const usable = collecting(problems, collector.name, () => collector.http?.(values));
+  const usable = collecting(problems, collector.name, () => {
+    const options = collector.http?.(values);
+    if (options !== undefined) assertEncrypted(options.baseUrl, allowHttp);
+  });
   return usable ? values : undefined;
 }
 

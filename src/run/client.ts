@@ -32,6 +32,7 @@ export function clientSettings({ program, at }: Plan, { version, deadline, scrat
     maxBody: program.CYBER_COLLECT_MAX_BODY_MIB * 2 ** 20,
     maxRecord: program.CYBER_COLLECT_MAX_RECORD_MIB * 2 ** 20,
     maxPages: program.CYBER_COLLECT_MAX_PAGES,
+    allowHttp: program.CYBER_COLLECT_ALLOW_HTTP,
     deadline: at.getTime() + deadline * 1000,
   };
 }

@@ -4,7 +4,7 @@ import type { PutObjectCommandInput, S3Client, S3ClientConfig } from '@aws-sdk/c
 import { z } from 'zod';
 import { type AwsIdentity, awsIdentity, awsShape } from '../config/aws.ts';
 import { programShape } from '../config/program.ts';
-import { baseUrl, flag, optional, setting, text, type Values } from '../config/setting.ts';
+import { assertEncrypted, baseUrl, flag, optional, setting, text, type Values } from '../config/setting.ts';
 import { compress, compressionOf, gunzip } from '../envelope/encoding.ts';
 import { CollectError } from '../errors.ts';
 import { type Attempt, explained, isMissing, mayPass, placeOf, refusesAcl, regionOf, statusOf } from './_s3_errors.ts';
@@ -92,7 +92,10 @@ const READING = {
 export function connectionOf(settings: BucketSettings): { readonly identity: AwsIdentity; readonly endpoint?: URL } {
   const identity = awsIdentity(settings);
   if (settings.STORE_AWS_S3_ENDPOINT === undefined) return { identity };
-  return { identity, endpoint: baseUrl(settings.STORE_AWS_S3_ENDPOINT, settings.CYBER_COLLECT_ALLOW_HTTP) };
+  return {
+    identity,
+    endpoint: assertEncrypted(baseUrl(settings.STORE_AWS_S3_ENDPOINT), settings.CYBER_COLLECT_ALLOW_HTTP),
+  };
 }
 
 /** Opens a bucket; nothing is sent yet. */

@@ -144,6 +144,7 @@ function storeError(path: string, cause: unknown): unknown {
     EACCES: 'give this user the right to write there',
     EPERM: 'give this user the right to write there',
     EROFS: 'choose a path on a disk that can be written',
+    EEXIST: 'choose a path whose parents are folders',
     ENOTDIR: 'choose a path whose parents are folders',
     EISDIR: 'choose a path that is no folder',
     ENAMETOOLONG: 'choose a shorter path',
