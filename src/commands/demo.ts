@@ -22,7 +22,8 @@ const STORES = {
 const AFTERWARDS = `
 The records are in ./data as files and in ./data/demo.duckdb. With DuckDB's command line, \`duckdb data/demo.duckdb\`, try:
   select json_data->>'$.status' as status, count(*) from okta_users_latest group by 1 order by 2 desc;
-  select json_data->>'$.platform_name' as platform, count(*) from crowdstrike_hosts_latest group by 1 order by 2 desc;
+  select u.json_data->>'$.profile.login' as login, count(*) from okta_users_latest u join okta_group_members_latest m
+    on m.json_data->>'$.id' = u.json_data->>'$.id' group by 1 order by 2 desc limit 10;
 `;
 
 /** Runs the real collectors against vendors on this machine, which is all it talks to; returns the exit code. */

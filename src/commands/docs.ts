@@ -32,7 +32,7 @@ export async function docs(flags: DocsFlags): Promise<number> {
 }
 
 /** Every generated file: path -> content. */
-export async function pages(): Promise<ReadonlyMap<string, string>> {
+async function pages(): Promise<ReadonlyMap<string, string>> {
   const [collectors, stores] = await Promise.all([discoverCollectors(), discoverStores()]);
   return new Map([
     ['.env.example', envExample(collectors, stores)],
@@ -142,17 +142,18 @@ function storeIndex(stores: readonly Store[]): string {
 
 function switchedOnBy(store: Store): string {
   const required = Object.keys(store.env).filter((name) => isRequired(store.env[name] as Shape[string]));
-  return required.length === 0 ? 'always on' : required.map((name) => `\`${name}\``).join(' ');
+  return required.map((name) => `\`${name}\``).join(' ');
 }
 
 function storePage(store: Store): string {
   const first = Object.keys(store.env)[0] ?? '';
   const example = store.example ?? { [first]: '' };
+  const on = switchedOnBy(store);
   const lines = Object.entries(example).map(([name, value]) => `export ${name}='${value}'`);
   return [
     GENERATED,
     `# ${store.title}`,
-    `Switched on by ${switchedOnBy(store)}. Documentation of the destination: <${store.docs}>.`,
+    `${on === '' ? 'Always on' : `Switched on by ${on}`}. Documentation of the destination: <${store.docs}>.`,
     '## Variables',
     variables(store.env, store.aliases),
     '## Example',

@@ -45,12 +45,12 @@ export function printPlan(plan: Plan, output: Output, colour: boolean): string {
 }
 
 /** The endpoint of a resource. */
-export function endpointOf({ definition }: Pick<PlannedDataset, 'definition'>): string {
+function endpointOf({ definition }: Pick<PlannedDataset, 'definition'>): string {
   return `${definition.method ?? 'GET'} ${definition.path}`;
 }
 
 /** Where a store would put a dataset. */
-export function targetsOf(
+function targetsOf(
   { store, settings }: ActiveStore,
   plan: Plan,
   { tag, kind, uploadId }: PlannedDataset,

@@ -105,7 +105,7 @@ export function programOf(environment: Environment, problems: Problem[]): Values
 }
 
 /** Whether a collector runs without any variable, and so only when it is named. */
-export function needsNaming(collector: Collector): boolean {
+function needsNaming(collector: Collector): boolean {
   return !Object.values(collector.env).some(isRequired);
 }
 

@@ -57,11 +57,7 @@ export async function collect(options: CollectOptions): Promise<Collected> {
     const message = `${options.dataset.tag} needs ${parentOf(options.dataset.definition)}, which is ${parent.verdict}: ${parent.error.message}`;
     return {
       verdict: 'failed',
-      error: new CollectError(
-        parent.error.code,
-        message,
-        parent.error.mend === undefined ? {} : { mend: parent.error.mend },
-      ),
+      error: retold(parent.error, message),
     };
   }
   for (let attempt = 1; ; attempt += 1) {
@@ -88,6 +84,11 @@ function withPermission(error: CollectError, { definition }: PlannedDataset): Co
     mend: `give the credentials the permission ${definition.needs}`,
     cause: error,
   });
+}
+
+/** An error with another sentence. */
+function retold({ code, title, mend }: CollectError, message: string): CollectError {
+  return new CollectError(code, message, { title, ...(mend === undefined ? {} : { mend }) });
 }
 
 async function readOnce(options: CollectOptions, parent: Spool | undefined): Promise<Collected> {

@@ -34,7 +34,7 @@ const CURSOR: readonly FaultName[] = [
 ]; // biome-ignore format: a table
 
 /** The faults that apply to a paging kind, beside those that apply everywhere; `wrong-total` only where one is declared. */
-export const pagingFaults: Readonly<Record<PagingKind, readonly FaultName[]>> = {
+const pagingFaults: Readonly<Record<PagingKind, readonly FaultName[]>> = {
   link: [...CURSOR, 'foreign-next'],
   'next-url': [...CURSOR, 'foreign-next'],
   cursor: CURSOR,

@@ -45,7 +45,7 @@ export function statusOf(thrown: unknown): number | undefined {
 }
 
 /** S3's own word for what went wrong, such as NoSuchKey. */
-export function codeOf(thrown: unknown): string {
+function codeOf(thrown: unknown): string {
   return thrown instanceof Error ? thrown.name : '';
 }
 

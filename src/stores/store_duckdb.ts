@@ -37,6 +37,7 @@ export default defineStore({
   title: 'DuckDB file',
   docs: 'https://duckdb.org/docs/stable/data/json/loading_json',
   env: ENV,
+  example: { STORE_DUCKDB: './data/security.duckdb' },
   targets(settings, _kind, names) {
     return [`${pathOf(settings, names)} ${tableOf(names.tag)}`];
   },

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import { copyFile, link, mkdir, open, rename, rm } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
+import { copyFile, link, mkdir, open, rename, rm, rmdir } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
 import { choice, setting, text } from '../config/setting.ts';
 import { compress, compressionOf } from '../envelope/encoding.ts';
 import { arrayItems, envelopeChunks } from '../envelope/envelope.ts';
@@ -55,15 +55,12 @@ export default defineStore({
         );
       },
       async check() {
-        const probe = pathOf(settings, 'snapshot', {
-          uuid: randomUUID(),
-          tag: 'probe',
-          tenancy: context.tenancy,
-          at: context.at,
-        });
-        const path = join(dirname(probe), `.cyber-collect-probe-${randomUUID()}`);
+        const names = { uuid: randomUUID(), tag: 'cyber_collect_probe', tenancy: context.tenancy, at: context.at };
+        const path = pathOf(settings, 'snapshot', names);
         await writeWhole(path, 'probe', one(Buffer.from('probe')));
         await rm(path);
+        // The folder that only the probe had, if its tag is a folder; one that holds anything stays.
+        if (path.includes(names.tag)) await rmdir(dirname(path)).catch(() => undefined);
       },
     };
   },

@@ -13,6 +13,11 @@ export default defineStore({
   title: 'PostgreSQL',
   docs: 'https://www.postgresql.org/docs/current/sql-copy.html',
   env: postgresShape,
+  example: {
+    STORE_POSTGRES_HOST: 'localhost',
+    STORE_POSTGRES_USER: 'collector',
+    STORE_POSTGRES_DBNAME: 'security_metrics',
+  },
   targets(settings, _kind, { tag }) {
     return [placeOf(settings, tag).target];
   },

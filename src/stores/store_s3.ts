@@ -40,6 +40,7 @@ export default defineStore({
   docs: 'https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html',
   env: ENV,
   aliases: { AWS_ENDPOINT_URL_S3: 'STORE_AWS_S3_ENDPOINT', ...awsAliases },
+  example: { STORE_AWS_S3_BUCKET: 'acme-security', STORE_AWS_S3_KEY: 'data/%TAG/%YYYY/%MM/%DD/%UUID.json.gz' },
   targets(settings, kind, names) {
     connectionOf(settings);
     const { main, backup } = keysOf(settings, kind, names);

@@ -28,17 +28,35 @@ const running = new Set();
 
 /** A vendor in its own process. */
 async function vendor(records, latency = 0, ...rest) {
-  const child = spawn(process.execPath, [new URL('vendor.mjs', import.meta.url).pathname, String(records), String(latency), ...rest], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(
+    process.execPath,
+    [new URL('vendor.mjs', import.meta.url).pathname, String(records), String(latency), ...rest],
+    { stdio: ['ignore', 'pipe', 'inherit'] },
+  );
   const port = await new Promise((resolve) => child.stdout.once('data', (data) => resolve(Number(data))));
   running.add(child);
   return { origin: `http://127.0.0.1:${port}`, pid: child.pid, stop: () => child.kill() };
 }
 
 function environment(origin, extra) {
-  return { PATH: process.env.PATH, HOME: process.env.HOME, OKTA_DOMAIN: origin, OKTA_TOKEN: 'bench-token', CYBER_COLLECT_STATE: join(folder, 'state'), STORE_FILE: 'none', ...extra };
+  return {
+    PATH: process.env.PATH,
+    HOME: process.env.HOME,
+    OKTA_DOMAIN: origin,
+    OKTA_TOKEN: 'bench-token',
+    CYBER_COLLECT_STATE: join(folder, 'state'),
+    STORE_FILE: 'none',
+    ...extra,
+  };
 }
 
-const collect = (origin, extra) => measure(process.execPath, [cli, 'run', '--only', 'okta.users', '--output', 'json', '--quiet', '--accept-shrink', '*'], environment(origin, extra), folder);
+const collect = (origin, extra) =>
+  measure(
+    process.execPath,
+    [cli, 'run', '--only', 'okta.users', '--output', 'json', '--quiet', '--accept-shrink', '*'],
+    environment(origin, extra),
+    folder,
+  );
 
 /** The NDJSON that a run must end with, asked of the vendor itself. */
 async function truth(origin) {
@@ -66,7 +84,10 @@ function must(fine, what) {
 const jobs = {
   curl: async ({ origin, records }) => {
     const out = join(folder, 'curl.json');
-    const urls = Array.from({ length: records / 200 }, (_, n) => `url = "${origin}/api/v1/users?limit=200&after=${n * 200}"\noutput = "${out}"`);
+    const urls = Array.from(
+      { length: records / 200 },
+      (_, n) => `url = "${origin}/api/v1/users?limit=200&after=${n * 200}"\noutput = "${out}"`,
+    );
     writeFileSync(join(folder, 'curl.txt'), urls.join('\n'));
     return measure('curl', ['-s', '-K', join(folder, 'curl.txt')], process.env, folder);
   },
@@ -77,7 +98,10 @@ const jobs = {
   },
   envelope: async ({ origin, records }) => {
     const result = await collect(origin, { STORE_FILE: join(folder, '%TAG.json') });
-    must(readFileSync(join(folder, 'okta_users.json')).subarray(-4096).toString().includes(`"records":${records}`), 'the envelope does not count its records');
+    must(
+      readFileSync(join(folder, 'okta_users.json')).subarray(-4096).toString().includes(`"records":${records}`),
+      'the envelope does not count its records',
+    );
     return result;
   },
   gzip: async ({ origin }) => {
@@ -92,7 +116,9 @@ const jobs = {
     const before = cpuOf(postgres.pid);
     const result = await collect(origin, { ...postgres.env, STORE_POSTGRES_SCHEMA: 'bench' });
     const server = cpuOf(postgres.pid) - before;
-    const [row] = await postgres.query(`select count(*)::int as n, count(distinct json_data->>'id')::int as ids from bench.okta_users`);
+    const [row] = await postgres.query(
+      `select count(*)::int as n, count(distinct json_data->>'id')::int as ids from bench.okta_users`,
+    );
     must(row.n === records && row.ids === records, `Postgres holds ${row.n} of ${records} records`);
     return { ...result, server };
   },
@@ -127,10 +153,24 @@ async function rounds(name, records, once) {
     must(result.code === 0, `${name} ended with ${result.code}: ${result.stderr}`);
     results.push(result);
   }
-  const of = (key) => ({ min: Math.min(...results.map((r) => r[key] ?? 0)), median: median(results.map((r) => r[key] ?? 0)), max: Math.max(...results.map((r) => r[key] ?? 0)) });
-  const row = { name, records, wall: of('wall'), cpu: of('cpu'), server: of('server'), vendor: of('vendor'), peak: of('peak') };
+  const of = (key) => ({
+    min: Math.min(...results.map((r) => r[key] ?? 0)),
+    median: median(results.map((r) => r[key] ?? 0)),
+    max: Math.max(...results.map((r) => r[key] ?? 0)),
+  });
+  const row = {
+    name,
+    records,
+    wall: of('wall'),
+    cpu: of('cpu'),
+    server: of('server'),
+    vendor: of('vendor'),
+    peak: of('peak'),
+  };
   table.push(row);
-  process.stderr.write(`${name} ${records}: wall ${row.wall.median.toFixed(2)} s, CPU ${row.cpu.median.toFixed(2)} s, peak ${row.peak.median.toFixed(0)} MB\n`);
+  process.stderr.write(
+    `${name} ${records}: wall ${row.wall.median.toFixed(2)} s, CPU ${row.cpu.median.toFixed(2)} s, peak ${row.peak.median.toFixed(0)} MB\n`,
+  );
 }
 
 try {
@@ -149,7 +189,9 @@ try {
   if (wanted.has('latency')) {
     const far = await vendor(20_000, 50);
     await rounds('latency 50 ms: curl', 20_000, () => jobs.curl({ ...far, records: 20_000 }));
-    await rounds('latency 50 ms: ndjson', 20_000, () => collect(far.origin, { STORE_FILE: join(folder, '%TAG.ndjson') }));
+    await rounds('latency 50 ms: ndjson', 20_000, () =>
+      collect(far.origin, { STORE_FILE: join(folder, '%TAG.ndjson') }),
+    );
     far.stop();
   }
   if (wanted.has('start')) {
@@ -163,12 +205,17 @@ try {
   rmSync(folder, { recursive: true, force: true });
 }
 
-const cell = ({ min, median: middle, max }, digits = 2) => `${middle.toFixed(digits)} (${min.toFixed(digits)}-${max.toFixed(digits)})`;
+const cell = ({ min, median: middle, max }, digits = 2) =>
+  `${middle.toFixed(digits)} (${min.toFixed(digits)}-${max.toFixed(digits)})`;
 const perMillion = ({ cpu, records }) => (records === 0 ? '' : ((cpu.median / records) * 1e6).toFixed(1));
 const old = flags.compare === undefined ? [] : JSON.parse(readFileSync(flags.compare, 'utf8')).rows;
 const was = ({ name, records }) => old.find((row) => row.name === name && row.records === records);
-process.stdout.write(`${cpus()[0]?.model ?? 'CPU'}, ${cpus().length} cores, Node ${process.version}; median (min-max) of ${flags.rounds} rounds\n\n`);
-process.stdout.write('| job | records | wall s | records/s | CPU s | CPU s per M | server CPU s | vendor CPU s | peak MB | CPU before |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n');
+process.stdout.write(
+  `${cpus()[0]?.model ?? 'CPU'}, ${cpus().length} cores, Node ${process.version}; median (min-max) of ${flags.rounds} rounds\n\n`,
+);
+process.stdout.write(
+  '| job | records | wall s | records/s | CPU s | CPU s per M | server CPU s | vendor CPU s | peak MB | CPU before |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n',
+);
 for (const row of table) {
   const cells = [
     row.name,
@@ -184,4 +231,5 @@ for (const row of table) {
   ];
   process.stdout.write(`| ${cells.join(' | ')} |\n`);
 }
-if (flags.json !== undefined) writeFileSync(flags.json, JSON.stringify({ node: process.version, cpu: cpus()[0]?.model, rows: table }, null, 1));
+if (flags.json !== undefined)
+  writeFileSync(flags.json, JSON.stringify({ node: process.version, cpu: cpus()[0]?.model, rows: table }, null, 1));

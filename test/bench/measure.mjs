@@ -8,7 +8,11 @@ const POLL = 25;
 /** @returns {Promise<{code: number, wall: number, cpu: number, peak: number, stdout: string, stderr: string}>} s, s, MB */
 export function measure(command, args, env, cwd) {
   const script = 'TIMEFORMAT="@time %R %U %S"; time "$@"';
-  const child = spawn('bash', ['-c', script, 'bash', command, ...args], { env, cwd, stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn('bash', ['-c', script, 'bash', command, ...args], {
+    env,
+    cwd,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   let stdout = '';
   let stderr = '';
   let peak = 0;
@@ -25,7 +29,14 @@ export function measure(command, args, env, cwd) {
     child.on('close', (code) => {
       clearInterval(poll);
       const [, wall, user, system] = /@time ([\d.]+) ([\d.]+) ([\d.]+)/.exec(stderr) ?? [];
-      resolve({ code, wall: Number(wall), cpu: Number(user) + Number(system), peak, stdout, stderr: stderr.replace(/@time.*\n/, '') });
+      resolve({
+        code,
+        wall: Number(wall),
+        cpu: Number(user) + Number(system),
+        peak,
+        stdout,
+        stderr: stderr.replace(/@time.*\n/, ''),
+      });
     });
   });
 }

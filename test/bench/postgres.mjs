@@ -1,8 +1,7 @@
 // A real Postgres for the benchmark: the one TEST_POSTGRES_URL names, else an embedded one.
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { chmodSync } from 'node:fs';
 import pg from 'pg';
 
 export async function startPostgres() {
@@ -26,16 +25,21 @@ export async function startPostgres() {
   await server.initialise();
   await server.start();
   const pid = Number(readFileSync(join(folder, 'postmaster.pid'), 'utf8').split('\n')[0]);
-  return attach(new URL(`postgres://bench:bench@127.0.0.1:${port}/postgres`), async () => {
-    await server.stop();
-    rmSync(parent, { recursive: true, force: true });
-  }, pid);
+  return attach(
+    new URL(`postgres://bench:bench@127.0.0.1:${port}/postgres`),
+    async () => {
+      await server.stop();
+      rmSync(parent, { recursive: true, force: true });
+    },
+    pid,
+  );
 }
 
 async function attach(url, stop, pid) {
   const client = new pg.Client(url.href);
   await client.connect();
-  const serverPid = pid ?? Number((await client.query("select pg_read_file('postmaster.pid') as text")).rows[0].text.split('\n')[0]);
+  const serverPid =
+    pid ?? Number((await client.query("select pg_read_file('postmaster.pid') as text")).rows[0].text.split('\n')[0]);
   return {
     pid: serverPid,
     env: {

@@ -13,7 +13,14 @@ const PAGES = 50; // pages rendered; the ids alone differ from lap to lap and ar
 const pad = (n) => String(n).padStart(10, '0');
 const user = (n) => {
   const login = `user.${n}@acme.example`;
-  const profile = { login, email: login, firstName: 'Zoë', lastName: `Müller ${n}`, mobilePhone: '+61 400 000 000', secondEmail: null };
+  const profile = {
+    login,
+    email: login,
+    firstName: 'Zoë',
+    lastName: `Müller ${n}`,
+    mobilePhone: '+61 400 000 000',
+    secondEmail: null,
+  };
   for (let i = 0; i < 22; i += 1) profile[`attribute${i}`] = `some value of an attribute ${i} ${n % 97}`;
   return JSON.stringify({
     id: `00u${pad(n)}abcdefg`,
@@ -22,7 +29,11 @@ const user = (n) => {
     lastLogin: '2026-10-11T12:13:14.000Z',
     type: { id: 'oty1fks6v7DgQ5j4e5d7' },
     profile,
-    credentials: { password: {}, emails: [{ value: login, status: 'VERIFIED', type: 'PRIMARY' }], provider: { type: 'OKTA', name: 'OKTA' } },
+    credentials: {
+      password: {},
+      emails: [{ value: login, status: 'VERIFIED', type: 'PRIMARY' }],
+      provider: { type: 'OKTA', name: 'OKTA' },
+    },
     _links: { self: { href: `https://acme.okta.example/api/v1/users/00u${pad(n)}abcdefg` } },
   });
 };
@@ -54,7 +65,12 @@ const server = createServer(async (request, response) => {
   const body = gzip ? gzipSync(pageOf(first, count), { level: 1 }) : pageOf(first, count);
   const links = [`<${origin}/api/v1/users?limit=${LIMIT}>; rel="self"`];
   if (next < records) links.push(`<${origin}/api/v1/users?after=${next}&limit=${LIMIT}>; rel="next"`);
-  response.writeHead(200, { 'content-type': 'application/json', 'content-length': body.length, link: links, ...(gzip ? { 'content-encoding': 'gzip' } : {}) });
+  response.writeHead(200, {
+    'content-type': 'application/json',
+    'content-length': body.length,
+    link: links,
+    ...(gzip ? { 'content-encoding': 'gzip' } : {}),
+  });
   response.end(body);
 });
 server.listen(0, '127.0.0.1', () => process.stdout.write(`${server.address().port}\n`));

@@ -9,13 +9,19 @@ interface Split {
   readonly found: boolean;
 }
 
-function split(text: string | Uint8Array, path: string, cuts: readonly number[] = [], edit?: (r: Uint8Array) => Uint8Array): Split {
+function split(
+  text: string | Uint8Array,
+  path: string,
+  cuts: readonly number[] = [],
+  edit?: (r: Uint8Array) => Uint8Array,
+): Split {
   const splitter = new RecordSplitter({ path, ...(edit === undefined ? {} : { edit }) });
   const bytes = Buffer.from(text as string);
   const places = [0, ...cuts.map((cut) => cut % (bytes.length + 1)).sort((a, b) => a - b), bytes.length];
   const out: Buffer[] = [];
   for (let n = 1; n < places.length; n += 1) {
-    for (const part of splitter.write(Buffer.from(bytes.subarray(places[n - 1], places[n])))) out.push(Buffer.from(part));
+    for (const part of splitter.write(Buffer.from(bytes.subarray(places[n - 1], places[n]))))
+      out.push(Buffer.from(part));
   }
   const facts = splitter.end();
   const lines = Buffer.concat(out).toString().split('\n');
@@ -34,7 +40,12 @@ describe('RecordSplitter', () => {
         fc.constantFrom(0, 1, 4),
         fc.array(fc.nat(5000), { maxLength: 12 }),
         (records, path, indent, cuts) => {
-          const body = path === '' ? records : path === 'data' ? { n: '[1]', data: records, z: { data: [7] } } : { meta: { a: [1], list: records }, x: 1 };
+          const body =
+            path === ''
+              ? records
+              : path === 'data'
+                ? { n: '[1]', data: records, z: { data: [7] } }
+                : { meta: { a: [1], list: records }, x: 1 };
           const result = split(JSON.stringify(body, null, indent), path, cuts);
           expect(result.found).toBe(true);
           expect(result.records).toBe(records.length);

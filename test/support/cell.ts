@@ -281,7 +281,7 @@ async function guarded(
 }
 
 /** Whether what is stored is the vendor's records, each as often as there, byte for byte. */
-export async function isTruth({ collector, resource }: Cell, running: RunningVendor, folder: string): Promise<boolean> {
+async function isTruth({ collector, resource }: Cell, running: RunningVendor, folder: string): Promise<boolean> {
   const lines = await storedLines(folder, tagOf(collector.name, resource));
   if (lines === undefined) return false;
   const added = addedFields(collector, resource);
@@ -291,7 +291,7 @@ export async function isTruth({ collector, resource }: Cell, running: RunningVen
 }
 
 /** Names of the fields that the collector adds. */
-export function addedFields(collector: Collector, resource: string): readonly string[] {
+function addedFields(collector: Collector, resource: string): readonly string[] {
   const definition = collector.resources[resource];
   if (definition === undefined) return [];
   if (isCustom(definition)) return Object.keys(definition.adds ?? {});

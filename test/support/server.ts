@@ -1,0 +1,92 @@
+import { createServer, type IncomingHttpHeaders, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import { onTestFinished } from 'vitest';
+
+/** A request as the server got it. */
+export interface Received {
+  readonly method: string;
+  readonly url: URL;
+  readonly headers: IncomingHttpHeaders;
+  readonly body: string;
+}
+
+/** Answers a request; `nth` counts them from 1. */
+export type Route = (request: Received, response: ServerResponse, nth: number) => void | Promise<void>;
+
+/** A server on loopback that answers as told and remembers what it was asked. */
+export interface ScriptedServer {
+  readonly origin: URL;
+  readonly received: readonly Received[];
+  /** Requests that were under way at once, at most. */
+  readonly peak: () => number;
+}
+
+/** Serves until the test is over; with a certificate over TLS. */
+export async function serve(
+  route: Route,
+  tls?: { readonly cert: string; readonly key: string },
+  host = '127.0.0.1',
+): Promise<ScriptedServer> {
+  const received: Received[] = [];
+  let active = 0;
+  let peak = 0;
+  const server = tls === undefined ? createServer() : createTlsServer(tls);
+  server.on('request', async (request, response) => {
+    active += 1;
+    peak = Math.max(peak, active);
+    response.on('close', () => {
+      active -= 1;
+    });
+    const url = new URL(request.url ?? '/', origin);
+    const parts: Uint8Array[] = [];
+    for await (const chunk of request) parts.push(chunk);
+    const body = Buffer.concat(parts).toString();
+    const got: Received = { method: request.method ?? '', url, headers: request.headers, body };
+    received.push(got);
+    await route(got, response, received.length);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  onTestFinished(() => {
+    server.closeAllConnections();
+    return new Promise<void>((resolve) => server.close(() => resolve()));
+  });
+  const { port } = server.address() as AddressInfo;
+  const origin = new URL(`${tls === undefined ? 'http' : 'https'}://${host}:${port}`);
+  return { origin, received, peak: () => peak };
+}
+
+/** Answers with JSON. */
+export function json(
+  response: ServerResponse,
+  body: unknown,
+  status = 200,
+  headers: Readonly<Record<string, string>> = {},
+): void {
+  const text = JSON.stringify(body);
+  response.writeHead(status, {
+    'content-type': 'application/json',
+    'content-length': String(Buffer.byteLength(text)),
+    ...headers,
+  });
+  response.end(text);
+}
+
+/** Sends a part of a body and breaks the connection. */
+export function reset(response: ServerResponse, part = ''): void {
+  if (part === '') {
+    response.socket?.destroy();
+    return;
+  }
+  response.writeHead(200, { 'content-type': 'application/json' });
+  response.write(part, () => response.socket?.destroy());
+}
+
+/** A promise that another place resolves. */
+export function gate(): { readonly opened: Promise<void>; readonly open: () => void } {
+  let open: () => void = () => undefined;
+  const opened = new Promise<void>((resolve) => {
+    open = resolve;
+  });
+  return { opened, open };
+}
