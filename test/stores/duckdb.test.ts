@@ -34,7 +34,8 @@ for await (const line of createInterface({ input: process.stdin })) {
     connection.closeSync();
     if (hold) held = instance; else instance.closeSync();
   } catch (error) { answer = { error: error.message }; }
-  process.stdout.write(JSON.stringify(answer) + '\\n');
+  // Newer Nodes take U+2028 and U+2029 for the end of a line.
+  process.stdout.write(JSON.stringify(answer).replace(/[\\u2028\\u2029]/g, (end) => end === '\\u2028' ? '\\\\u2028' : '\\\\u2029') + '\\n');
 }`;
 
 let folder: string;
