@@ -1,4 +1,4 @@
-import { mkdir, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { CollectError } from '../errors.ts';
 
@@ -51,6 +51,19 @@ export async function openState(folder: string): Promise<State> {
       return target;
     },
   };
+}
+
+/** A folder for this run's spools; those of runs on this machine that ended without cleaning up are removed. */
+export async function openSpools(state: State, host: string, runId: string): Promise<string> {
+  const spools = await state.path('spool', '.');
+  for (const name of await readdir(spools)) {
+    const owner = /^(.+)\+(\d+)\+/.exec(name);
+    if (owner?.[1] !== host || isAlive(Number(owner[2]))) continue;
+    await rm(join(spools, name), { recursive: true, force: true });
+  }
+  const folder = join(spools, `${host}+${process.pid}+${runId}`);
+  await mkdir(folder, { mode: 0o700 });
+  return folder;
 }
 
 /** What a lock file says of its holder. */

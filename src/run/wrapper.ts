@@ -16,7 +16,7 @@ import { type Collected, collect, newTally, type Tally } from './collect.ts';
 import { deliver, deliverRestored, type OpenStore, openStores } from './deliver.ts';
 import { restore } from './restore.ts';
 import { selects } from './select.ts';
-import { lock, type State } from './state.ts';
+import { lock, openSpools, type State } from './state.ts';
 import { type DatasetResult, type Ending, exitCode, type RunSummary } from './summary.ts';
 import { readBaseline, shrinkage, writeBaseline } from './verify.ts';
 
@@ -65,7 +65,7 @@ export async function runPlan(plan: Plan, options: RunOptions): Promise<RunSumma
       }),
     );
   const timer = setTimeout(reached, Math.min(options.deadline * 1000, 2 ** 31 - 1));
-  const folder = await options.state.path('spool', id, '.');
+  const folder = await openSpools(options.state, hostname(), id);
   const run: Run = {
     id,
     plan,

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import { copyFile, link, mkdir, open, rename, rm, rmdir } from 'node:fs/promises';
-import { dirname, resolve } from 'node:path';
+import { copyFile, link, mkdir, open, readdir, rename, rm, rmdir, stat } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
 import { choice, setting, text } from '../config/setting.ts';
 import { compress, compressionOf } from '../envelope/encoding.ts';
 import { arrayItems, envelopeChunks } from '../envelope/envelope.ts';
@@ -108,6 +108,7 @@ async function writeWhole(path: string, upload: string, content: AsyncIterable<U
   const temporary = `${path}.${upload}.tmp`;
   try {
     await mkdir(dirname(path), { recursive: true });
+    await removeLeftovers(path);
     if (typeof content === 'string') await linkOrCopy(content, temporary);
     const file = await open(temporary, typeof content === 'string' ? 'r+' : 'w', 0o600);
     try {
@@ -121,6 +122,20 @@ async function writeWhole(path: string, upload: string, content: AsyncIterable<U
   } catch (cause) {
     await rm(temporary, { force: true }).catch(() => undefined);
     throw storeError(path, cause);
+  }
+}
+
+const LEFT_OVER = 3_600_000;
+
+/** Temporary files of runs that were killed an hour ago or more. */
+async function removeLeftovers(path: string): Promise<void> {
+  const folder = dirname(path);
+  const names = (await readdir(folder)).filter(
+    (name) => name.startsWith(`${basename(path)}.`) && name.endsWith('.tmp'),
+  );
+  for (const name of names) {
+    const { mtimeMs } = await stat(join(folder, name));
+    if (Date.now() - mtimeMs > LEFT_OVER) await rm(join(folder, name), { force: true });
   }
 }
 
