@@ -33,23 +33,12 @@ export function tokenAuth(form: Form): Auth {
  * redirects, and no cloud but the tenant's accepts it.
  */
 export function discoveringAuth(form: Form): Auth {
-  const home = new URL(CLOUDS.get('us-1') as string);
   let found: string | undefined;
-  const auth = bearer(async (exchange) => {
+  return bearer(async (exchange) => {
     const token = found === undefined ? await firstToken(exchange, form) : await tokenOf(exchange, found, form);
     found = token.base;
     return token;
   });
-  return {
-    ...auth,
-    async headers(outgoing, exchange) {
-      const headers = await auth.headers(outgoing, exchange);
-      const base = auth.base?.();
-      // The first requests were addressed before the token told where to.
-      if (base !== undefined && outgoing.url.host === home.host) outgoing.url.host = new URL(base).host;
-      return headers;
-    },
-  };
 }
 
 /** Asks the clouds in turn: a redirect is not followed with a secret, so the next one is asked instead. */

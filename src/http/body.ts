@@ -94,8 +94,9 @@ function parseJson(text: string, headers: Headers): Json {
   if (text.trim() === '') return null;
   try {
     return JSON.parse(text) as Json;
-  } catch (cause) {
+  } catch {
+    // The parser's own error quotes the body.
     const html = /html/i.test(header(headers, 'content-type') ?? '') || text.trimStart().startsWith('<');
-    throw new CollectError('vendor', html ? 'the answer is HTML, not JSON' : 'the answer is no JSON', { cause });
+    throw new CollectError('vendor', html ? 'the answer is HTML, not JSON' : 'the answer is no JSON');
   }
 }

@@ -6,6 +6,7 @@ import { contentOf, type Incoming, type Read, readAnswer, readText } from './bod
 import type { ClientSettings, HttpOptions, Meter, Request } from './client.ts';
 import { networkError } from './dispatcher.ts';
 import { type Clock, header, type Pace, Pacer, systemClock } from './pace.ts';
+import type { Page } from './page.ts';
 import { backoff, classify, isPassing, type Rule, resetAt, retryAfter, type Verdict } from './retry.ts';
 
 /** One call to make, for a dataset. */
@@ -193,7 +194,10 @@ export class Caller {
     if (incoming.status < 300) {
       const { value, body } = await read(incoming);
       const verdict = rules.length === 0 ? FINE : classify(incoming.status, JSON.stringify(body), rules);
-      if (verdict.outcome !== 'ok') return failed(verdict);
+      if (verdict.outcome !== 'ok') {
+        await (value as Partial<Pick<Page, 'discard'>>).discard?.();
+        return failed(verdict);
+      }
       assertFound(request, value);
       return { value };
     }
@@ -287,7 +291,7 @@ export class Caller {
   #toldWait({ status, headers }: Incoming): number | undefined {
     if (status !== 429 && status !== 503 && status !== 403) return undefined;
     const now = this.#clock.now();
-    const told = retryAfter(header(headers, 'retry-after'), now);
+    const told = retryAfter(header(headers, 'retry-after'), now, header(headers, 'date'));
     if (told !== undefined) return told;
     for (const pace of this.#paces) {
       if (!('remaining' in pace) || pace.reset === undefined) continue;

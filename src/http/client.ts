@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import type { Dispatcher } from 'undici';
 import { CollectError } from '../errors.ts';
 import type { Json } from '../json.ts';
@@ -109,6 +110,7 @@ export class Client {
 
   /** The API as one dataset uses it. */
   http(meter: Meter, signal: AbortSignal): Http {
+    setMaxListeners(0, signal); // every request that waits or is under way listens
     return {
       concurrency: this.concurrency,
       json: async (request) => {
@@ -145,17 +147,29 @@ export class Client {
   async *#pages(request: ListRequest, meter: Meter, signal: AbortSignal): AsyncGenerator<Page> {
     const own = new AbortController();
     const both = AbortSignal.any([signal, own.signal]);
+    setMaxListeners(0, both);
+    const early = new Set<Page>(); // asked for ahead, and not handed on yet
+    const page = async (asked: Asked, heard: (headers: Headers) => void) => {
+      const read = await this.#page(asked, meter, both, heard);
+      if (both.aborted) await read.discard();
+      else early.add(read);
+      return read;
+    };
     try {
       const source = {
         paginate: request.paginate ?? this.#options.paginate,
         concurrency: this.concurrency,
         maxPages: this.#settings.maxPages,
-        page: (asked: Asked, heard: (headers: Headers) => void) => this.#page(asked, meter, both, heard),
+        page,
         follow: (asked: Asked, next: Next) => this.#follow(asked, next),
       };
-      yield* readList(source, { request, url: this.#url(request) });
+      for await (const read of readList(source, { request, url: this.#url(request) })) {
+        early.delete(read);
+        yield read;
+      }
     } finally {
       own.abort(new CollectError('aborted', 'the list is no longer wanted'));
+      for (const read of early) await read.discard();
     }
   }
 

@@ -118,8 +118,9 @@ export class RecordSplitter {
     if (text.trimStart().startsWith('<')) throw new CollectError('vendor', 'the answer is HTML or XML, not JSON');
     try {
       return { records: this.#records, body: JSON.parse(text) as Json, found: this.#found };
-    } catch (cause) {
-      throw new CollectError('vendor', text.trim() === '' ? 'the answer is empty' : 'the answer is no JSON', { cause });
+    } catch {
+      // The parser's own error quotes the body.
+      throw new CollectError('vendor', text.trim() === '' ? 'the answer is empty' : 'the answer is no JSON');
     }
   }
 
@@ -371,7 +372,7 @@ export class RecordSplitter {
 function assertJson(record: Uint8Array): void {
   try {
     JSON.parse(Buffer.from(record.buffer, record.byteOffset, record.byteLength).toString('utf8'));
-  } catch (cause) {
-    throw new CollectError('vendor', 'the first record is no JSON', { cause });
+  } catch {
+    throw new CollectError('vendor', 'the first record is no JSON');
   }
 }

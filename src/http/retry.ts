@@ -52,13 +52,25 @@ export function backoff(tries: number, random = Math.random): number {
   return base + random() * base * 0.25;
 }
 
-/** Epoch milliseconds that a `Retry-After` names: seconds (fractions too) or an HTTP date; undefined when it is neither. */
-export function retryAfter(value: string | undefined, now: number): number | undefined {
+/**
+ * Epoch milliseconds that a `Retry-After` names: seconds (fractions too) or an HTTP date, which is on the vendor's clock
+ * and so moved by the answer's `Date` header; undefined when it is neither.
+ */
+export function retryAfter(value: string | undefined, now: number, date: string | undefined): number | undefined {
   if (value === undefined) return undefined;
   const trimmed = value.trim();
   if (/^\d+(\.\d+)?$/.test(trimmed)) return now + Math.ceil(Number(trimmed) * 1000);
-  const date = /[a-z]{3}/i.test(trimmed) ? Date.parse(trimmed) : Number.NaN;
-  return Number.isNaN(date) ? undefined : date;
+  const at = /[a-z]{3}/i.test(trimmed) ? Date.parse(trimmed) : Number.NaN;
+  return Number.isNaN(at) ? undefined : at + skewOf(now, date);
+}
+
+/**
+ * Milliseconds that our clock is ahead of the vendor's. A Date header is cut to the second, so this may be a second too
+ * much: what is moved by it is late rather than early.
+ */
+function skewOf(now: number, date: string | undefined): number {
+  const vendorNow = date === undefined ? Number.NaN : Date.parse(date);
+  return Number.isNaN(vendorNow) ? 0 : now - vendorNow;
 }
 
 /**
@@ -66,14 +78,10 @@ export function retryAfter(value: string | undefined, now: number): number | und
  * are on the vendor's clock, so they are moved by the answer's `Date` header.
  */
 export function resetAt(value: string | undefined, now: number, date: string | undefined): number | undefined {
-  if (value === undefined || !/^\d+(\.\d+)?$/.test(value.trim())) return retryAfter(value, now);
+  if (value === undefined || !/^\d+(\.\d+)?$/.test(value.trim())) return retryAfter(value, now, date);
   const number = Number(value);
   if (number < 1e8) return now + Math.ceil(number * 1000);
-  const vendorNow = date === undefined ? Number.NaN : Date.parse(date);
-  // A Date header is cut to the second: the vendor's clock may be up to a second ahead of it.
-  const skew = Number.isNaN(vendorNow) ? 0 : now - vendorNow;
-  const epoch = number < 1e11 ? number * 1000 : number;
-  return Math.abs(skew) < 2000 ? epoch : epoch + skew;
+  return (number < 1e11 ? number * 1000 : number) + skewOf(now, date);
 }
 
 /** Whether an error of the connection or of a body is worth another try. */

@@ -55,7 +55,8 @@ export async function openState(folder: string): Promise<State> {
 
 /** A folder for this run's spools; those of runs on this machine that ended without cleaning up are removed. */
 export async function openSpools(state: State, host: string, runId: string): Promise<string> {
-  const spools = await state.path('spool', '.');
+  const spools = join(state.folder, 'spool');
+  await mkdir(spools, { recursive: true, mode: 0o700 });
   for (const name of await readdir(spools)) {
     const owner = /^(.+)\+(\d+)\+/.exec(name);
     if (owner?.[1] !== host || isAlive(Number(owner[2]))) continue;
