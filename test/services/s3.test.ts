@@ -24,6 +24,7 @@ import type { Dataset, Kind, Sink } from '../../src/stores/store.ts';
 import s3 from '../../src/stores/store_s3.ts';
 import { storeSuite } from '../stores/suite.ts';
 import { datasetOf } from '../support/dataset.ts';
+import { needed } from '../support/needed.ts';
 
 type Variables = Readonly<Record<string, string>>;
 
@@ -65,12 +66,6 @@ afterAll(async () => {
   admin.destroy();
   await rm(folder, { recursive: true, force: true });
 });
-
-function needed(name: string): string {
-  const value = process.env[name];
-  if (value === undefined) throw new Error(`${name} is not set: these tests need an S3-compatible server`);
-  return value;
-}
 
 function settings(more: Variables = {}): Values<typeof s3.env> {
   const variables = {
