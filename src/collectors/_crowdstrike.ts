@@ -117,15 +117,23 @@ export async function* detailed(
     expect(declared);
     const ids = await idsIn(page, id);
     listed += ids.length;
-    const coming = batches(ids, size).map(fetched);
-    for (const batch of coming) batch.catch(() => undefined);
-    for (const batch of coming) yield* await batch;
+    yield* inOrder(batches(ids, size).map(fetched));
   }
   if (listed < declared) {
     throw new CollectError('incomplete', `${listed} ids came of ${declared} that the vendor declared`);
   }
   if (gone > 0) warn(`${gone} of ${declared} were removed while they were read`);
   expect(listed - gone);
+}
+
+/** What was asked for at once, in the order it was asked for. */
+async function* inOrder(coming: Promise<readonly Page[]>[]): AsyncGenerator<Page> {
+  for (const batch of coming) batch.catch(() => undefined);
+  try {
+    for (let batch = coming.shift(); batch !== undefined; batch = coming.shift()) yield* await batch;
+  } finally {
+    for (const batch of coming) batch.then((pages) => pages.map((unread) => unread.discard())).catch(() => undefined);
+  }
 }
 
 function assertOnlyMissing(page: Page): void {

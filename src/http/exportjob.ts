@@ -149,7 +149,7 @@ async function* freshChunks(
       }
     }
   } finally {
-    await Promise.allSettled(flights.map(async ({ page }) => (await page).discard()));
+    for (const { page } of flights) page.then((unread) => unread.discard()).catch(() => undefined);
   }
 }
 
