@@ -23,6 +23,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     .option('--dry-run', 'show the plan and every problem; call no vendor, write nothing')
     .option('--concurrency <n>', 'collectors at once', whole, 4)
     .option('--deadline <duration>', 'stop cleanly after this long, such as 90s, 30m, 6h', duration, 6 * 3600)
+    .option('--full', 'read events from the start, whatever was read before')
     .option('--accept-shrink <names>', 'datasets that may have lost many records this time', many, [])
     .addOption(outputs(['table', 'json', 'markdown']))
     .action((options) => ending(import('./commands/run.ts').then(({ run }) => run(options))));

@@ -68,6 +68,13 @@ export interface Custom<V> extends ResourceFacts {
 /** One dataset a collector can bring. */
 export type Resource<V> = Listing<V> | Children<V> | Custom<V>;
 
+/** Where reading events has come to: kept per tenancy and dataset, moved once every store has the data. */
+export interface Cursor {
+  /** What the last run saved; undefined at first and with `--full`. */
+  read(): Promise<Json | undefined>;
+  save(value: Json): void;
+}
+
 /** What a generator works with. */
 export interface Context<V> {
   readonly settings: V;
@@ -79,6 +86,7 @@ export interface Context<V> {
   parents(): AsyncIterable<JsonObject>;
   /** Tells how many records the vendor declared; fewer is incomplete. */
   expect(records: number): void;
+  readonly cursor: Cursor;
   /** Waits, for an export's poll. */
   sleep(seconds: number): Promise<void>;
   warn(message: string): void;

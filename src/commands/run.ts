@@ -18,6 +18,7 @@ export interface RunFlags extends SessionFlags {
   readonly concurrency: number;
   readonly deadline: number;
   readonly acceptShrink: readonly string[];
+  readonly full?: boolean;
   readonly output: 'table' | 'json' | 'markdown';
 }
 
@@ -53,6 +54,7 @@ export async function run(flags: RunFlags, session?: Session): Promise<number> {
         concurrency: flags.concurrency,
         deadline: flags.deadline,
         acceptShrink: patternsOf(flags.acceptShrink),
+        full: flags.full === true,
         signal: interruption.signal,
         signalCode: interruption.code,
       });

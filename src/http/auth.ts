@@ -64,9 +64,12 @@ export function bearer(fetchToken: (exchange: Exchange) => Promise<Token>, margi
   }
   return {
     async headers(_outgoing, exchange) {
-      const held = current;
-      if (held !== undefined && (await held).until <= now() && current === held) current = undefined;
-      current ??= renewed(exchange).catch((error) => {
+      for (let held = current; held !== undefined; held = current) {
+        const { token, until } = await held;
+        if (until > now()) return { authorization: `Bearer ${token.value}` };
+        if (current === held) current = undefined;
+      }
+      current = renewed(exchange).catch((error) => {
         current = undefined;
         throw error;
       });

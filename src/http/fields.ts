@@ -23,10 +23,16 @@ export function rawValue(record: Uint8Array, path: readonly string[]): Uint8Arra
   return member === undefined ? undefined : record.subarray(member.value, member.end);
 }
 
-/** The record without the member at a path; the same bytes where there is none. */
+/** The record without the member at a path, however often it is there; the same bytes where there is none. */
 export function withoutMember(record: Uint8Array, path: readonly string[]): Uint8Array {
-  const member = findMember(record, path);
-  if (member === undefined) return record;
+  let out = record;
+  for (let member = findMember(out, path); member !== undefined; member = findMember(out, path)) {
+    out = cutOut(out, member);
+  }
+  return out;
+}
+
+function cutOut(record: Uint8Array, member: Member): Uint8Array {
   let start = member.key;
   let end = skipSpace(record, member.end);
   if (record[end] === COMMA) end += 1;
@@ -42,6 +48,7 @@ export function withoutMember(record: Uint8Array, path: readonly string[]): Uint
 /** An edit that adds fields at a record's end; their names start with `_`. */
 export function keeping(fields: JsonObject): (record: Uint8Array) => Uint8Array {
   const members = JSON.stringify(fields).slice(1, -1);
+  if (members === '') return (record) => record;
   const suffix = Buffer.from(`,${members}}`);
   const alone = Buffer.from(`${members}}`);
   return (record) => {
@@ -93,6 +100,10 @@ function same(record: Uint8Array, at: number, key: Uint8Array): boolean {
   return true;
 }
 
+function endsScalar(byte: number): boolean {
+  return byte === COMMA || byte === CLOSE_OBJECT || byte === CLOSE_ARRAY || byte <= 0x20;
+}
+
 function skipSpace(record: Uint8Array, from: number): number {
   let i = from;
   while (record[i] === 0x20 || record[i] === 0x09 || record[i] === 0x0a || record[i] === 0x0d) i += 1;
@@ -110,7 +121,7 @@ function skipValue(record: Uint8Array, from: number): number {
   if (first === QUOTE) return skipString(record, from);
   let i = from;
   if (first !== OPEN_OBJECT && first !== OPEN_ARRAY) {
-    while (i < record.length && record[i] !== COMMA && record[i] !== CLOSE_OBJECT && record[i] !== CLOSE_ARRAY) i += 1;
+    while (i < record.length && !endsScalar(record[i] as number)) i += 1;
     return i;
   }
   let depth = 0;

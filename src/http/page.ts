@@ -32,8 +32,8 @@ export class PageBuffer {
   #held = 0;
   #bytes = 0;
   #file: FileHandle | undefined;
-  #head: Uint8Array | undefined;
-  #tail: Uint8Array | undefined;
+  #head: Uint8Array | undefined; // of what went to the file
+  #tail: Uint8Array = new Uint8Array();
   readonly #path: string;
 
   constructor(folder: string) {
@@ -47,16 +47,14 @@ export class PageBuffer {
       this.#held += part.length;
       this.#bytes += part.length;
     }
-    this.#head ??= parts[0];
-    this.#tail = parts.at(-1) ?? this.#tail;
     return this.#held > IN_MEMORY ? this.#spill() : undefined;
   }
 
   async #spill(): Promise<void> {
     this.#file ??= await open(this.#path, 'w', 0o600);
-    this.#head = this.#head?.slice(0, SAMPLE);
-    this.#tail = this.#tail?.slice(-SAMPLE);
     const bytes = Buffer.concat(this.#parts);
+    this.#head ??= Buffer.from(bytes.subarray(0, SAMPLE));
+    this.#tail = Buffer.concat([this.#tail, bytes.subarray(-SAMPLE)]).subarray(-SAMPLE);
     this.#parts = [];
     this.#held = 0;
     for (let done = 0; done < bytes.length; ) done += (await this.#file.write(bytes, done)).bytesWritten;
@@ -69,8 +67,9 @@ export class PageBuffer {
       await this.#file.close();
     }
     const hash = createHash('sha1').update(`${facts.records} ${this.#bytes} `);
-    if (this.#head !== undefined) hash.update(this.#head.subarray(0, SAMPLE));
-    if (this.#tail !== undefined) hash.update(this.#tail.subarray(-SAMPLE));
+    hash
+      .update(this.#head ?? beginning(this.#parts))
+      .update(this.#head === undefined ? ending(this.#parts) : this.#tail);
     return {
       ...facts,
       fingerprint: hash.digest('base64'),
@@ -99,6 +98,25 @@ export class PageBuffer {
     await this.#file?.close().catch(() => undefined);
     if (this.#file !== undefined) await rm(this.#path, { force: true });
   }
+}
+
+/** The first bytes of a page, however it came in pieces. */
+function beginning(parts: readonly Uint8Array[]): Uint8Array {
+  let length = 0;
+  const count = parts.findIndex((part) => {
+    length += part.length;
+    return length >= SAMPLE;
+  });
+  return Buffer.concat(count < 0 ? parts : parts.slice(0, count + 1)).subarray(0, SAMPLE);
+}
+
+function ending(parts: readonly Uint8Array[]): Uint8Array {
+  let length = 0;
+  const from = parts.findLastIndex((part) => {
+    length += part.length;
+    return length >= SAMPLE;
+  });
+  return Buffer.concat(parts.slice(Math.max(0, from))).subarray(-SAMPLE);
 }
 
 async function* inMemory(parts: readonly Uint8Array[]): AsyncGenerator<readonly Uint8Array[]> {

@@ -1,4 +1,12 @@
-import { type Children, type Context, isCustom, type Listing, parentOf, requestOf } from '../collectors/collector.ts';
+import {
+  type Children,
+  type Context,
+  type Cursor,
+  isCustom,
+  type Listing,
+  parentOf,
+  requestOf,
+} from '../collectors/collector.ts';
 import { type Spool, SpoolWriter, spoolRecords } from '../envelope/spool.ts';
 import { asCollectError, CollectError } from '../errors.ts';
 import type { Http, ListRequest, Meter } from '../http/client.ts';
@@ -28,6 +36,7 @@ export interface ReadOptions {
   readonly tally: Tally;
   readonly signal: AbortSignal;
   readonly at: Date;
+  readonly cursor: Cursor;
   readonly sleep: (seconds: number) => Promise<void>;
   readonly warn: (message: string) => void;
 }
@@ -242,12 +251,13 @@ function fill(path: string, record: JsonObject): string {
 }
 
 function contextOf(options: ReadOptions, parent: Spool | undefined): Context<unknown> {
-  const { http, settings, signal, at, sleep, warn, tally } = options;
+  const { http, settings, signal, at, cursor, sleep, warn, tally } = options;
   return {
     settings,
     http,
     signal,
     at,
+    cursor,
     sleep,
     warn,
     parents: () => {

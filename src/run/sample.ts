@@ -49,10 +49,11 @@ async function sampleSpool(dataset: PlannedDataset, most: number, options: Sampl
   const parents = parent === undefined ? undefined : await sampleSpool(parent, 20, options);
   const writer = await SpoolWriter.create(`${scratch}/sample-${randomUUID()}.ndjson`);
   const tally = newTally();
+  const cursor = { read: async () => undefined, save: () => undefined };
   const sleep = (seconds: number) => systemClock.sleep(seconds * 1000, signal);
   try {
     for await (const batch of batchesOf(
-      { dataset, settings: active.settings, http: client.http(tally, signal), tally, signal, at, sleep, warn },
+      { dataset, settings: active.settings, http: client.http(tally, signal), tally, signal, at, cursor, sleep, warn },
       parents,
     )) {
       if (isPage(batch)) for await (const lines of batch.lines()) await writer.write(lines);

@@ -2,11 +2,12 @@ import { randomUUID } from 'node:crypto';
 import { rename, rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import pLimit from 'p-limit';
-import { parentOf } from '../collectors/collector.ts';
+import { type Cursor, parentOf } from '../collectors/collector.ts';
 import { timestampOf } from '../envelope/metadata.ts';
 import { asCollectError, CollectError, type Problem, problemOf } from '../errors.ts';
 import type { Client, ClientSettings } from '../http/client.ts';
 import { systemClock } from '../http/pace.ts';
+import type { Json } from '../json.ts';
 import type { Log } from '../report/log.ts';
 import type { Progress } from '../report/progress.ts';
 import type { Dataset } from '../stores/store.ts';
@@ -30,6 +31,8 @@ export interface RunOptions {
   readonly concurrency: number;
   /** Seconds. */
   readonly deadline: number;
+  /** Whether events are read from the start. */
+  readonly full: boolean;
   /** Datasets that may shrink this time, as `--only` names them. */
   readonly acceptShrink: readonly string[];
   /** Aborted with a CollectError by a signal. */
@@ -157,6 +160,7 @@ function runDataset(
   const tally: Tally = newTally();
   const started = Date.now();
   run.options.progress.begin(dataset.tag, tally);
+  const cursor = cursorOf(run, dataset);
   const coming = collect({
     dataset,
     settings: active.settings,
@@ -167,6 +171,7 @@ function runDataset(
     path: `${run.folder}/${dataset.tag}.ndjson`,
     scratch: run.folder,
     parent,
+    cursor,
     sleep: (seconds) => systemClock.sleep(seconds * 1000, signal),
     warn: (message) =>
       run.options.log('WARNING', 'dataset.warning', `${dataset.tag}: ${message}`, { tag: dataset.tag }),
@@ -178,11 +183,27 @@ function runDataset(
       return undefined;
     }
     const settled = await settle(run, dataset, collected, tally, started);
+    if (settled.stores.every(({ error }) => error === undefined)) await cursor.move();
     run.options.progress.end(dataset.tag, settled.verdict);
     tell(run, settled);
     return settled;
   });
   return { coming, result };
+}
+
+/** Reads where an events dataset has come to, and moves it when told to. */
+function cursorOf({ plan, options }: Run, { tag }: PlannedDataset): Cursor & { move(): Promise<void> } {
+  const place = ['cursors', plan.tenancy, `${tag}.json`];
+  let next: Json | undefined;
+  return {
+    read: async () => (options.full ? undefined : options.state.read<Json>(...place)),
+    save: (value) => {
+      next = value;
+    },
+    move: async () => {
+      if (next !== undefined) await options.state.write(next, ...place);
+    },
+  };
 }
 
 /** Verify, then deliver what is whole or restore what is not. */
@@ -229,7 +250,9 @@ async function settle(
     }
   }
   const whole = datasetOf(run, dataset, collected);
-  const stores = await deliver(whole, run.stores);
+  // No new events are nothing to add.
+  const nothing = dataset.kind === 'events' && spool.records === 0;
+  const stores = nothing ? [] : await deliver(whole, run.stores);
   if (stores.some(({ error }) => error === undefined)) {
     const { upload_id, timestamp, records } = whole.metadata;
     await writeBaseline(options.state, plan.tenancy, dataset.tag, { upload_id, timestamp, records });

@@ -49,7 +49,7 @@ function safe(name: string, value: string): string {
  */
 export function assertSafe(name: string, value: string): void {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
-  if (value === '' || value === '.' || value.includes('..') || /[/\\\u0000-\u001f\u007f]/.test(value)) {
+  if (value === '' || value === '.' || value.includes('..') || /[/\\\u0000-\u001f\u007f-\u009f]/.test(value)) {
     throw new CollectError(
       'config',
       `the value of ${name} is empty or holds a separator, '..' or a control character`,
@@ -69,7 +69,7 @@ export function parseTemplate(source: string): Template {
     throw new CollectError('config', 'the template is empty', { mend: 'write a path such as data/%TAG.json' });
   const dollar = /\$\{?([A-Za-z]+)\}?/g;
   for (const [found, name] of source.matchAll(dollar)) {
-    if (name !== undefined && name in PARTS) {
+    if (name !== undefined && Object.hasOwn(PARTS, name)) {
       throw new CollectError('config', `'${source}' holds ${found}, which is not replaced`, { mend: `write %${name}` });
     }
   }

@@ -20,6 +20,7 @@ export interface RunChoice {
   /** Working folder of an earlier run: its state and what it stored. A new one unless told. */
   readonly folder?: string;
   readonly acceptShrink?: readonly string[];
+  readonly full?: boolean;
   /** Seconds. */
   readonly deadline?: number;
   readonly signal?: AbortSignal;
@@ -99,6 +100,7 @@ export async function collectOnce(choice: RunChoice): Promise<RunResult> {
     concurrency: 4,
     deadline: choice.deadline ?? 120,
     acceptShrink: choice.acceptShrink ?? [],
+    full: choice.full ?? false,
     signal: choice.signal ?? new AbortController().signal,
     signalCode: choice.signalCode ?? (() => undefined),
   });

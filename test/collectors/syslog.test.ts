@@ -1,0 +1,223 @@
+import { appendFile, chmod, copyFile, mkdir, readFile, rename, truncate, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { type LineContext, recordOf, zoneOf } from '../../src/collectors/_syslog.ts';
+import { linesOf } from '../../src/collectors/_syslog_lines.ts';
+import { collectOnce, filesBelow, resultOf, temporaryFolder } from '../support/run.ts';
+
+const context: LineContext = {
+  file: '/var/log/x',
+  offset: 0,
+  fingerprint: 'f',
+  host: 'here',
+  written: Date.parse('2026-01-02T00:00:00Z'),
+  year: undefined,
+  zone: zoneOf('UTC'),
+};
+
+describe('a line', () => {
+  test('RFC 5424 with structured data, escapes and a BOM', () => {
+    const line =
+      '<165>1 2003-10-11T22:14:15.003Z mymachine.example.com evntslog - ID47 ' +
+      '[exampleSDID@32473 iut="3" eventSource="App\\"lication" iut="4"][x@1 y="\\]"] \uFEFFAn event';
+    expect(recordOf(line, context)).toMatchObject({
+      format: 'rfc5424',
+      date: '2003-10-11T22:14:15.003Z',
+      device_name: 'mymachine.example.com',
+      app_name: 'evntslog',
+      proc_id: null,
+      msg_id: 'ID47',
+      priority: 165,
+      facility: 20,
+      severity: 5,
+      structured_data: { 'exampleSDID@32473': { iut: ['3', '4'], eventSource: 'App"lication' }, 'x@1': { y: ']' } },
+      message: 'An event',
+      data: line,
+    });
+  });
+
+  test.each([
+    ['<34>Oct 11 22:14:15 mymachine su: failed', 'rfc3164', '2025-10-11T22:14:15Z', 'mymachine', 'su', null, 'failed'],
+    [
+      'Oct  8 02:04:05 web01 sshd[123]: Accepted',
+      'rfc3164',
+      '2025-10-08T02:04:05Z',
+      'web01',
+      'sshd',
+      '123',
+      'Accepted',
+    ],
+    [
+      'Jan  2 10:00:00 web01 cron[9]: later today',
+      'rfc3164',
+      '2026-01-02T10:00:00Z',
+      'web01',
+      'cron',
+      '9',
+      'later today',
+    ],
+    ['Mar  1 2024 01:02:03: %ASA-6-1: Built', 'rfc3164', '2024-03-01T01:02:03Z', 'here', '%ASA-6-1', null, 'Built'],
+    ['Dec 31 23:59:59 kernel: [1.2] boot', 'rfc3164', '2025-12-31T23:59:59Z', 'here', 'kernel', null, '[1.2] boot'],
+    ['2026-01-02T03:04:05.123456+01:00 h a[1]: m', 'iso', '2026-01-02T03:04:05.123456+01:00', 'h', 'a', '1', 'm'],
+  ])('%s', (line, format, date, device, app, process, message) => {
+    const record = recordOf(line, context);
+    expect(record).toMatchObject({
+      format,
+      date,
+      device_name: device,
+      proc_id: process,
+      message: expect.stringContaining(message),
+    });
+    if (app !== '%ASA-6-1') expect(record.app_name).toBe(app);
+  });
+
+  test.each(['', 'no stamp at all', '<999>Oct 11', 'Feb 30 10:00:00 h t: m', '<34>1 yesterday h a p m - x', '\u0000'])(
+    'that is not understood is raw: %j',
+    (line) => {
+      expect(recordOf(line, context)).toMatchObject({ format: 'raw', data: line, message: line, device_name: 'here' });
+    },
+  );
+
+  test('has a time-based id that is the same when it is read again, and another elsewhere', () => {
+    const line = 'Oct 11 22:14:15 h t: m';
+    const id = String(recordOf(line, context).event_id);
+    expect(id).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-1[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+    expect(recordOf(line, context).event_id).toBe(id);
+    expect(recordOf(line, { ...context, offset: 7 }).event_id).not.toBe(id);
+    const [low = '', middle = '', high = ''] = id.split('-');
+    const ticks = BigInt(`0x${high.slice(1)}${middle}${low}`);
+    expect(new Date(Number(ticks / 10_000n - 12_219_292_800_000n)).toISOString()).toBe('2025-10-11T22:14:15.000Z');
+  });
+
+  test('stamps without a zone are of the zone that is set, over its changes', () => {
+    const berlin = { ...context, zone: zoneOf('Europe/Berlin') };
+    expect(recordOf('Jul  1 12:00:00 h t: m', berlin).date).toBe('2025-07-01T12:00:00+02:00');
+    expect(recordOf('Dec  1 12:00:00 h t: m', berlin).date).toBe('2025-12-01T12:00:00+01:00');
+  });
+});
+
+async function* inPieces(bytes: Buffer, cuts: readonly number[]): AsyncGenerator<Uint8Array> {
+  const places = [0, ...cuts.map((cut) => cut % (bytes.length + 1)).sort((a, b) => a - b), bytes.length];
+  for (let n = 1; n < places.length; n += 1) yield Buffer.from(bytes.subarray(places[n - 1], places[n]));
+}
+
+test('no line is lost and every offset is right, however the bytes are cut', async () => {
+  const text = fc.string({ unit: 'binary' }).map((word) => word.replace(/[\n\r\0]/g, ' '));
+  await fc.assert(
+    fc.asyncProperty(fc.array(text), fc.array(fc.nat(500)), fc.boolean(), async (words, cuts, ended) => {
+      const bytes = Buffer.from(words.join('\n') + (ended && words.length > 0 ? '\n' : ''));
+      const lines = [];
+      for await (const line of linesOf(inPieces(bytes, cuts), 0, 10_000)) lines.push(line);
+      const whole = bytes.toString('utf8').split('\n');
+      if (whole.at(-1) === '') whole.pop();
+      expect(lines.map(({ line }) => line)).toEqual(whole);
+      for (const { line, offset } of lines) {
+        expect(bytes.subarray(offset, offset + Buffer.byteLength(line)).toString()).toBe(line);
+      }
+    }),
+  );
+});
+
+test('long lines are cut, bytes that are no UTF-8 are marked, holes and carriage returns go', async () => {
+  const bytes = Buffer.concat([
+    Buffer.from('12345678901\r\nab'),
+    Buffer.from([0, 0]),
+    Buffer.from('c\r\n'),
+    Buffer.from([0xff, 0x41]),
+  ]);
+  const lines = [];
+  for await (const line of linesOf(inPieces(bytes, [5]), 100, 10)) lines.push(line);
+  expect(lines).toEqual([
+    { line: '1234567890', offset: 100, flags: { truncated: true } },
+    { line: 'abc', offset: 113, flags: {} },
+    { line: '\uFFFDA', offset: 120, flags: { invalid_utf8: true } },
+  ]);
+});
+
+/** Every event that was stored in a folder, in the order of the runs. */
+async function storedIn(folder: string): Promise<string[]> {
+  const files = (await filesBelow(join(folder, 'events'))).toSorted();
+  const texts = await Promise.all(files.map((file) => readFile(file, 'utf8')));
+  return texts.flatMap((text) => text.split('\n').slice(0, -1)).map((line) => String(JSON.parse(line).data));
+}
+
+async function collectLogs(folder: string, more: Readonly<Record<string, string>> = {}, full = false) {
+  await new Promise((later) => setTimeout(later, 2)); // file names order the runs by time
+  const env = {
+    SYSLOG_PATHS: join(folder, 'logs', '*.log'),
+    STORE_FILE_EVENTS: join(folder, 'events', `${String(Date.now())}-%UUID.ndjson`),
+    ...more,
+  };
+  const { summary } = await collectOnce({ env, folder, full });
+  return summary;
+}
+
+async function logFolder(): Promise<{ folder: string; log: string }> {
+  const folder = await temporaryFolder();
+  await mkdir(join(folder, 'logs'));
+  return { folder, log: join(folder, 'logs', 'app.log') };
+}
+
+const lines = (from: number, to: number) =>
+  Array.from({ length: to - from }, (_, n) => `Oct 11 22:14:15 host app[1]: message ${from + n}`);
+const textOf = (from: number, to: number) => `${lines(from, to).join('\n')}\n`;
+
+describe('files', () => {
+  test('each run brings what is new, over a rotation and a copy with truncation; --full brings all', async () => {
+    const { folder, log } = await logFolder();
+    await writeFile(log, textOf(0, 2500));
+    expect(resultOf(await collectLogs(folder), 'syslog_events')).toMatchObject({ verdict: 'complete', records: 2500 });
+    expect(resultOf(await collectLogs(folder), 'syslog_events')).toMatchObject({
+      verdict: 'empty',
+      records: 0,
+      stores: [],
+    });
+    await appendFile(log, textOf(2500, 2600));
+    await collectLogs(folder);
+    await appendFile(log, textOf(2600, 2650));
+    await rename(log, `${log}.1`);
+    await writeFile(log, textOf(2650, 2700));
+    await collectLogs(folder);
+    await copyFile(log, `${log}.2`);
+    await truncate(log);
+    await appendFile(log, textOf(2700, 2710));
+    await collectLogs(folder);
+    expect(await storedIn(folder)).toEqual(lines(0, 2710));
+    expect(resultOf(await collectLogs(folder, {}, true), 'syslog_events').records).toBe(10);
+  });
+
+  test('rotated files are read too when asked for, oldest first', async () => {
+    const { folder, log } = await logFolder();
+    await writeFile(`${log}.2.gz`, gzipSync(textOf(0, 10)));
+    await new Promise((later) => setTimeout(later, 20));
+    await writeFile(`${log}.1`, textOf(10, 20));
+    await new Promise((later) => setTimeout(later, 20));
+    await writeFile(log, textOf(20, 30));
+    await collectLogs(folder, { SYSLOG_INCLUDE_ROTATED: 'true' });
+    expect(await storedIn(folder)).toEqual(lines(0, 30));
+    expect(resultOf(await collectLogs(folder, { SYSLOG_INCLUDE_ROTATED: 'true' }), 'syslog_events').records).toBe(0);
+  });
+
+  test('a store that fails leaves the position, so the next run brings the same events', async () => {
+    const { folder, log } = await logFolder();
+    await writeFile(log, textOf(0, 10));
+    await writeFile(join(folder, 'blocked'), '');
+    const blocked = { STORE_FILE_EVENTS: join(folder, 'blocked', '%UUID.ndjson') };
+    expect((await collectLogs(folder, blocked)).exit_code).toBe(6);
+    expect(resultOf(await collectLogs(folder), 'syslog_events').records).toBe(10);
+  });
+
+  test('what cannot be read is said in one sentence', async () => {
+    const { folder, log } = await logFolder();
+    expect(resultOf(await collectLogs(folder), 'syslog_events').reason).toContain('matches no file');
+    await writeFile(log, Buffer.alloc(5000, 1));
+    expect(resultOf(await collectLogs(folder), 'syslog_events').reason).toContain('is no text file');
+    await writeFile(log, 'x\n');
+    await chmod(log, 0);
+    const result = resultOf(await collectLogs(folder), 'syslog_events');
+    if (process.getuid?.() === 0) expect(result.verdict).toBe('complete');
+    else expect(result).toMatchObject({ verdict: 'denied', mend: expect.stringContaining('adm') });
+  });
+});
