@@ -140,9 +140,15 @@ function iso(text: string, context: LineContext): Parts | undefined {
   const zoned = /(?:Z|[+-]\d{2}:?\d{2})$/.test(plain);
   const parsed = Date.parse(zoned ? plain.replace(/([+-]\d{2})(\d{2})$/, '$1:$2') : `${plain}Z`);
   if (Number.isNaN(parsed)) return undefined;
-  if (zoned) return { format: 'iso', at: parsed, date: plain, ...hostAndTag(tail) };
+  if (zoned) return { format: 'iso', at: parsed, date: plain, ...isoTail(tail) };
   const shift = context.zone.offset(parsed);
-  return { format: 'iso', at: parsed - shift, date: `${plain}${zoneText(shift)}`, ...hostAndTag(tail) };
+  return { format: 'iso', at: parsed - shift, date: `${plain}${zoneText(shift)}`, ...isoTail(tail) };
+}
+
+/** Programs write such stamps into logs of their own too, with no host or tag behind them. */
+function isoTail(text: string): ReturnType<typeof hostAndTag> {
+  if (/^\S+ [\w./()-]{1,48}(?:\[[^\]]{1,64}\])?:(?: |$)/u.test(text)) return hostAndTag(text);
+  return { host: undefined, app: undefined, process: undefined, id: undefined, structured: undefined, message: text };
 }
 
 /** `host tag[pid]: message`; a word that ends in a colon is a tag without a host before it. */

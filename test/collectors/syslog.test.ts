@@ -73,6 +73,17 @@ describe('a line', () => {
     if (app !== '%ASA-6-1') expect(record.app_name).toBe(app);
   });
 
+  test('a log of a program of its own has a stamp, but neither host nor tag', () => {
+    const line = '2025-06-24 14:36:25 upgrade libsystemd0:amd64 252.36 252.38';
+    expect(recordOf(line, context)).toMatchObject({
+      format: 'iso',
+      date: '2025-06-24T14:36:25Z',
+      device_name: 'here',
+      app_name: null,
+      message: 'upgrade libsystemd0:amd64 252.36 252.38',
+    });
+  });
+
   test.each(['', 'no stamp at all', '<999>Oct 11', 'Feb 30 10:00:00 h t: m', '<34>1 yesterday h a p m - x', '\u0000'])(
     'that is not understood is raw: %j',
     (line) => {
