@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { type RunningVendor, startVendor, type VendorOptions } from '../src/simulator/vendor.ts';
 import vendor from '../src/simulator/vendor_okta.ts';
-import build, { root } from './support/build.ts';
+import { root } from './support/build.ts';
 import { filesBelow, temporaryFolder } from './support/run.ts';
 
 /** What a process left behind. */
@@ -17,8 +17,6 @@ interface Ended {
 
 const vendorsRunning: RunningVendor[] = [];
 const children: ChildProcess[] = [];
-
-beforeAll(() => build(), 120_000);
 
 afterEach(async () => {
   for (const child of children.splice(0)) child.kill('SIGKILL');

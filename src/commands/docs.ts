@@ -1,8 +1,10 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { z } from 'zod';
 import { type Collector, tagOf } from '../collectors/collector.ts';
 import { programShape } from '../config/program.ts';
 import { defaultOf, factsOf, isRequired, type Shape } from '../config/setting.ts';
+import { schemas } from '../report/schemas.ts';
 import { table } from '../report/tables.ts';
 import { discoverCollectors, discoverStores } from '../run/discover.ts';
 import type { Store } from '../stores/store.ts';
@@ -39,12 +41,20 @@ async function pages(): Promise<ReadonlyMap<string, string>> {
     ['docs/collectors.md', collectorIndex(collectors)],
     ['docs/stores.md', storeIndex(stores)],
     ['docs/settings.md', `${GENERATED}\n\n# Settings of the program\n\n${variables(programShape)}\n`],
+    ...Object.entries(schemas).map(([name, schema]): [string, string] => [
+      `docs/schemas/${name}.json`,
+      schemaPage(schema),
+    ]),
     ...collectors.map((collector): [string, string] => [
       `docs/collectors/${collector.name}.md`,
       collectorPage(collector),
     ]),
     ...stores.map((store): [string, string] => [`docs/stores/${store.name}.md`, storePage(store)]),
   ]);
+}
+
+function schemaPage(schema: z.ZodType): string {
+  return `${JSON.stringify(z.toJSONSchema(schema), null, 2)}\n`;
 }
 
 function envExample(collectors: readonly Collector[], stores: readonly Store[]): string {

@@ -8,7 +8,7 @@ import { promisify } from 'node:util';
 /** The repository's folder. */
 export const root = fileURLToPath(new URL('../..', import.meta.url));
 
-/** Compiles `src` into `dist`, which `bin/cyber-collect.js` runs, when it is older or missing. Fit as a globalSetup. */
+/** Compiles `src` into `dist`, which `bin/cyber-collect.js` runs, when it is older or missing. */
 export default async function build(): Promise<void> {
   const [sources, built] = await Promise.all([timesOf(join(root, 'src'), '.ts'), timesOf(join(root, 'dist'), '.js')]);
   if (built.length >= sources.length && Math.max(...sources) < Math.max(...built)) return;

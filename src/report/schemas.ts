@@ -1,0 +1,112 @@
+import { z } from 'zod';
+
+const text = z.string();
+const count = z.int().nonnegative();
+
+const problem = z.strictObject({
+  id: text.describe('Heading'),
+  severity: z.enum(['WARNING', 'ERROR', 'CRITICAL']),
+  where: text,
+  message: text,
+  mend: text.describe('What to do about it'),
+});
+
+const delivery = z.strictObject({
+  store: text,
+  at: text.describe('Where it was put; empty when it failed'),
+  records: count,
+  error: text.optional(),
+  mend: text.optional(),
+});
+
+const dataset = z.strictObject({
+  tag: text,
+  collector: text,
+  resource: text,
+  verdict: z.enum(['complete', 'empty', 'failed', 'denied', 'restored', 'quarantined']),
+  cause: z
+    .enum(['failed', 'denied', 'quarantined'])
+    .optional()
+    .describe('What went wrong before the backup stepped in'),
+  records: count,
+  expected: count.optional().describe('What the vendor declared'),
+  pages: count,
+  requests: count,
+  retries: count,
+  waited_ms: count.describe('Spent waiting for the vendor’s limit or between tries'),
+  duration_ms: count,
+  reason: text.optional(),
+  mend: text.optional(),
+  title: text.optional().describe('Heading of what went wrong'),
+  upload_id: z.uuid(),
+  sha256: text.optional().describe('Of the records as NDJSON'),
+  stale: z.literal(true).optional(),
+  age_s: z.int().optional().describe('Age of a restored copy in seconds'),
+  stores: z.array(delivery),
+});
+
+const room = z.strictObject({
+  name: text,
+  title: text,
+  state: z.enum(['idle', 'half set', 'invalid', 'active']),
+  missing: z.array(text),
+  required: z.array(text),
+  problems: z.array(problem),
+});
+
+const kind = z.enum(['snapshot', 'events']);
+
+/** What `--output json` prints, by command; kept stable. */
+export const schemas = {
+  run: z.strictObject({
+    run_id: z.uuid(),
+    version: text,
+    tenancy: text,
+    started_at: text.describe('ISO 8601, UTC'),
+    finished_at: text,
+    exit_code: z.int(),
+    datasets: z.array(dataset),
+    problems: z.array(problem),
+  }),
+  plan: z.strictObject({
+    tenancy: text,
+    datasets: z.array(z.strictObject({ tag: text, kind, endpoint: text, needs: text, targets: z.array(text) })),
+    problems: z.array(problem),
+  }),
+  list: z.strictObject({
+    collectors: z.array(room.extend({ datasets: z.array(text) })),
+    stores: z.array(room),
+  }),
+  explain: z.array(
+    z.strictObject({
+      tag: text,
+      collector: text,
+      resource: text,
+      about: text,
+      kind,
+      endpoint: text,
+      paging: text.optional(),
+      permission: text.optional(),
+      identity: text.optional(),
+      parent: text.optional(),
+      total: text.optional(),
+      adds: text.optional(),
+      drops: text.optional(),
+      variables: z.array(text),
+      state: text,
+      targets: z.array(text),
+      docs: text,
+    }),
+  ),
+  doctor: z.strictObject({
+    findings: z.array(
+      z.strictObject({
+        what: text,
+        state: z.enum(['fine', 'denied', 'credentials', 'failed']),
+        message: text,
+        mend: text.optional(),
+      }),
+    ),
+    problems: z.array(problem),
+  }),
+} as const;
