@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { access, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
+import { afterEach, describe, expect, test, vi } from 'vitest';
 import { type RunningVendor, startVendor, type VendorOptions } from '../src/simulator/vendor.ts';
 import vendor from '../src/simulator/vendor_okta.ts';
 import { root } from './support/build.ts';
