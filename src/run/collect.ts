@@ -19,7 +19,12 @@ import { Identities } from './identities.ts';
 /** A dataset as it came in, or why it did not. */
 export type Collected =
   | { readonly verdict: 'complete' | 'empty'; readonly spool: Spool; readonly expected?: number }
-  | { readonly verdict: 'failed' | 'denied'; readonly error: CollectError };
+  | {
+      readonly verdict: 'failed' | 'denied' | 'quarantined';
+      readonly error: CollectError;
+      /** How many came all the same. */
+      readonly records?: number;
+    };
 
 /** What a dataset's progress is told by. */
 export interface Tally extends Meter {

@@ -263,6 +263,22 @@ describe('the shrink guard', () => {
   });
 });
 
+test('children of a parent that is held back have failed, for it may lack the very parents that are gone', async () => {
+  const only = ['okta.groups', 'okta.group_members'];
+  const before = await start({ scale: 200 });
+  const { folder } = await collectOnce({ env: before.env, only });
+  const members = await storedLines(folder, 'okta_group_members');
+  const after = await start({ scale: 100 });
+  const { summary } = await collectOnce({ env: after.env, only, folder });
+  expect(summary.exit_code).toBe(3);
+  expect(resultOf(summary, 'okta_groups').verdict).toBe('quarantined');
+  expect(resultOf(summary, 'okta_group_members')).toMatchObject({
+    verdict: 'failed',
+    reason: expect.stringContaining('quarantined'),
+  });
+  expect(await storedLines(folder, 'okta_group_members')).toEqual(members);
+});
+
 describe('what a vendor refuses', () => {
   test('403 on one resource: denied with the permission it needs, exit 3, the others are stored', async () => {
     const org = await start({ faults: [{ name: '403', resource: 'groups' }] });

@@ -1,0 +1,258 @@
+import { copyFile } from 'node:fs/promises';
+import type { Cursor } from '../collectors/collector.ts';
+import { timestampOf } from '../envelope/metadata.ts';
+import { asCollectError, CollectError, type Problem, problemOf } from '../errors.ts';
+import type { Client, ClientSettings } from '../http/client.ts';
+import { systemClock } from '../http/pace.ts';
+import type { Json } from '../json.ts';
+import type { Log } from '../report/log.ts';
+import type { Progress } from '../report/progress.ts';
+import type { Dataset } from '../stores/store.ts';
+import type { ActiveCollector, Plan, PlannedDataset } from './activate.ts';
+import { type Collected, collect, newTally, type Tally } from './collect.ts';
+import { deliver, deliverRestored, type OpenStore } from './deliver.ts';
+import { restore } from './restore.ts';
+import { selects } from './select.ts';
+import type { State } from './state.ts';
+import type { DatasetResult } from './summary.ts';
+import { readBaseline, shrinkage, writeBaseline } from './verify.ts';
+
+/** What a run is given beside its plan. */
+export interface RunOptions {
+  readonly version: string;
+  readonly state: State;
+  readonly log: Log;
+  readonly progress: Progress;
+  /** Collectors at once. */
+  readonly concurrency: number;
+  /** Seconds. */
+  readonly deadline: number;
+  /** Whether events are read from the start. */
+  readonly full: boolean;
+  /** Datasets that may shrink this time, as `--only` names them. */
+  readonly acceptShrink: readonly string[];
+  /** Aborted with a CollectError by a signal. */
+  readonly signal: AbortSignal;
+  /** The exit code that the signal asks for. */
+  readonly signalCode: () => number | undefined;
+}
+
+/** A run under way. */
+export interface Run {
+  readonly id: string;
+  readonly plan: Plan;
+  readonly options: RunOptions;
+  readonly stores: readonly OpenStore[];
+  readonly client: ClientSettings;
+  readonly signal: AbortSignal;
+  /** Folder of this run's spools. */
+  readonly folder: string;
+  readonly problems: Problem[];
+  readonly locked: string[];
+  /** Datasets whose credentials were refused. */
+  readonly refused: Set<string>;
+}
+
+/** A dataset on its way. */
+export interface Coming {
+  /** What its children wait for. */
+  readonly coming: Promise<Collected>;
+  /** Undefined for a dataset that is read only for its children. */
+  readonly result: Promise<DatasetResult | undefined>;
+}
+
+/** The path of one dataset: collect into the spool, verify, then deliver what is whole or restore what is not. */
+export function runDataset(
+  run: Run,
+  active: ActiveCollector,
+  dataset: PlannedDataset,
+  client: Client,
+  parent: Promise<Collected> | undefined,
+): Coming {
+  const { options } = run;
+  const tally = newTally();
+  const started = Date.now();
+  const cursor = cursorOf(run, dataset);
+  options.progress.begin(dataset.tag, tally);
+  const coming = collected(run, active, dataset, { client, parent, tally, cursor })
+    .then((came) => verified(run, dataset, came))
+    .catch((thrown): Collected => ({ verdict: 'failed', error: asCollectError(thrown) }));
+  const result = coming.then(async (came) => {
+    if (!dataset.stored) {
+      options.progress.end(dataset.tag, came.verdict);
+      if ('error' in came) run.problems.push(problemOf(dataset.tag, came.error));
+      return undefined;
+    }
+    const outcome = 'error' in came ? await fallBack(run, dataset, came) : await store(run, dataset, came);
+    const facts = factsOf(dataset, tally, started);
+    const settled = { ...facts, ...outcome } satisfies DatasetResult;
+    if (settled.stores.every(({ error }) => error === undefined)) await cursor.move();
+    options.progress.end(dataset.tag, settled.verdict);
+    tell(options.log, settled);
+    return settled;
+  });
+  return { coming, result };
+}
+
+interface Means {
+  readonly client: Client;
+  readonly parent: Promise<Collected> | undefined;
+  readonly tally: Tally;
+  readonly cursor: Cursor;
+}
+
+function collected(run: Run, active: ActiveCollector, dataset: PlannedDataset, means: Means): Promise<Collected> {
+  const { signal, folder, options, plan } = run;
+  const { client, parent, tally, cursor } = means;
+  const { tag } = dataset;
+  return collect({
+    dataset,
+    settings: active.settings,
+    http: client.http(tally, signal),
+    tally,
+    signal,
+    at: plan.at,
+    path: `${folder}/${tag}.ndjson`,
+    scratch: folder,
+    parent,
+    cursor,
+    sleep: (seconds) => systemClock.sleep(seconds * 1000, signal),
+    warn: (message) => options.log('WARNING', 'dataset.warning', `${tag}: ${message}`, { tag }),
+  });
+}
+
+/** Holds a snapshot against its last good upload: one that lost too much is kept aside. */
+async function verified({ plan, options }: Run, dataset: PlannedDataset, came: Collected): Promise<Collected> {
+  if ('error' in came || dataset.kind === 'events' || !dataset.stored) return came;
+  if (options.acceptShrink.some((pattern) => selects(pattern, dataset.collector, dataset.resource))) return came;
+  const { CYBER_COLLECT_SHRINK_RECORDS: records, CYBER_COLLECT_SHRINK_PERCENT: percent } = plan.program;
+  const baseline = await readBaseline(options.state, plan.tenancy, dataset.tag);
+  const shrunk = shrinkage(came.spool.records, baseline, { records, percent });
+  if (shrunk === undefined) return came;
+  await copyFile(came.spool.path, await options.state.path('quarantine', plan.tenancy, `${dataset.tag}.ndjson`));
+  return { verdict: 'quarantined', error: shrunk, records: came.spool.records };
+}
+
+type Outcome = Pick<DatasetResult, 'verdict' | 'records' | 'stores' | 'upload_id'> & Partial<DatasetResult>;
+
+/** Delivers a whole dataset, and remembers it as the last good one. */
+async function store(
+  run: Run,
+  dataset: PlannedDataset,
+  came: Extract<Collected, { spool: unknown }>,
+): Promise<Outcome> {
+  const { plan, options } = run;
+  const { verdict, spool } = came;
+  const whole = datasetOf(run, dataset, came);
+  // No new events are nothing to add.
+  const nothing = dataset.kind === 'events' && spool.records === 0;
+  const stores = nothing ? [] : await deliver(whole, run.stores);
+  const { upload_id, timestamp, records } = whole.metadata;
+  if (stores.some(({ error }) => error === undefined)) {
+    await writeBaseline(options.state, plan.tenancy, dataset.tag, { upload_id, timestamp, records });
+  }
+  return { verdict, records, sha256: spool.sha256, upload_id, stores };
+}
+
+/** What the backup makes of a dataset that did not come whole: the last good copy, or nothing. */
+async function fallBack(
+  run: Run,
+  dataset: PlannedDataset,
+  came: Extract<Collected, { error: unknown }>,
+): Promise<Outcome> {
+  const { error, verdict } = came;
+  if (error.code === 'credentials') run.refused.add(dataset.tag);
+  if (error.code === 'defect') run.problems.push(problemOf(dataset.tag, error));
+  const why = { reason: error.message, title: error.title, ...(error.mend === undefined ? {} : { mend: error.mend }) };
+  const lost = { ...why, verdict, records: came.records ?? 0, upload_id: dataset.uploadId, stores: [] };
+  if (dataset.kind === 'events' || error.code === 'aborted' || error.code === 'deadline') return lost;
+  try {
+    const { plan } = run;
+    const names = { uuid: dataset.uploadId, tag: dataset.tag, tenancy: plan.tenancy, at: plan.at };
+    const copy = await restore(dataset, run.stores, names, `${run.folder}/${dataset.tag}.restored.ndjson`);
+    if (copy === undefined) return lost;
+    const { records, upload_id, timestamp } = copy.metadata;
+    const stores = await deliverRestored(copy, run.stores);
+    const age_s = Math.round((plan.at.getTime() - Date.parse(timestamp)) / 1000);
+    const restored = { records, upload_id, sha256: copy.spool.sha256, stale: true, age_s, stores } as const;
+    return { ...why, ...restored, verdict: 'restored', cause: verdict };
+  } catch (thrown) {
+    const known = thrown instanceof CollectError ? thrown : new CollectError('store', (thrown as Error).message);
+    run.problems.push(problemOf(`${dataset.tag} backup`, known));
+    return lost;
+  }
+}
+
+function datasetOf(
+  { id, plan, options }: Run,
+  dataset: PlannedDataset,
+  { spool, expected }: Extract<Collected, { spool: unknown }>,
+): Dataset {
+  const { tag, kind, collector, resource } = dataset;
+  return {
+    tag,
+    kind,
+    id: dataset.id,
+    spool,
+    metadata: {
+      tenancy: plan.tenancy,
+      upload_id: dataset.uploadId,
+      timestamp: timestampOf(plan.at),
+      tag,
+      records: spool.records,
+      collector,
+      resource,
+      run_id: id,
+      version: options.version,
+      ...(expected === undefined ? {} : { expected }),
+      sha256: spool.sha256,
+    },
+  };
+}
+
+function factsOf(dataset: PlannedDataset, tally: Tally, started: number) {
+  return {
+    tag: dataset.tag,
+    collector: dataset.collector,
+    resource: dataset.resource,
+    pages: tally.pages,
+    requests: tally.requests,
+    retries: tally.retries,
+    waited_ms: Math.round(tally.waited_ms),
+    duration_ms: Date.now() - started,
+    ...(tally.expected === undefined ? {} : { expected: tally.expected }),
+  };
+}
+
+/** Reads where an events dataset has come to, and moves it when told to. */
+function cursorOf({ plan, options }: Run, { tag }: PlannedDataset): Cursor & { move(): Promise<void> } {
+  const place = ['cursors', plan.tenancy, `${tag}.json`];
+  let next: Json | undefined;
+  return {
+    read: async () => (options.full ? undefined : options.state.read<Json>(...place)),
+    save: (value) => {
+      next = value;
+    },
+    move: async () => {
+      if (next !== undefined) await options.state.write(next, ...place);
+    },
+  };
+}
+
+function tell(log: Log, result: DatasetResult): void {
+  const { tag, verdict, records, reason } = result;
+  const facts = { tag, verdict, records, duration_ms: result.duration_ms };
+  if (reason === undefined) log('INFO', `dataset.${verdict}`, `${tag}: ${verdict}, ${records} records`, facts);
+  else {
+    const mend = result.mend === undefined ? '' : `. To mend: ${result.mend}`;
+    log('ERROR', `dataset.${verdict}`, `${tag}: ${verdict}: ${result.title}: ${reason}${mend}`, {
+      ...facts,
+      reason,
+    });
+  }
+  for (const { store, error, mend } of result.stores) {
+    if (error === undefined) continue;
+    const message = `${tag}: Storage failed: ${store}: ${error}${mend === undefined ? '' : `. To mend: ${mend}`}`;
+    log('ERROR', 'store.failed', message, { tag, store });
+  }
+}
