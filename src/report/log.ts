@@ -39,7 +39,7 @@ export function createLog({ format, least, colour, redactor, write }: LogOptions
     const text =
       format === 'json'
         ? JSON.stringify({ at, severity, event, message, ...facts })
-        : `${chalk.dim(at.slice(11, 19))} ${colours[severity](severity.padEnd(8))} ${printable(message)}`;
+        : `${chalk.dim(at.slice(11, 19))} ${colours[severity](severity.padEnd(8))} ${oneLine(redactor.redact(message))}`;
     write(redactor.redact(text));
   };
 }
@@ -52,6 +52,10 @@ export function paint(colour: boolean): ChalkInstance {
 /** A problem as one line: title, where, what, how to mend it. */
 export function problemLine(problem: Problem): string {
   return `${problem.id}: ${problem.where}: ${problem.message}. To mend: ${problem.mend}.`;
+}
+
+function oneLine(text: string): string {
+  return printable(text).replaceAll('\n', ' ');
 }
 
 /** Text from elsewhere without control characters, which could rewrite a terminal. */

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { mkdir, open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { CollectError } from '../errors.ts';
@@ -72,7 +73,12 @@ interface Holder {
   readonly pid: number;
   readonly host: string;
   readonly since: string;
+  /** Tells a lock of this process from one that an earlier process of the same id left: containers always count from 1. */
+  readonly id?: string;
 }
+
+/** Locks that this process holds. */
+const held = new Set<string>();
 
 /**
  * Takes the lock of a tenancy's collector; call the result to let it go. A lock whose process on this machine is gone is
@@ -89,24 +95,58 @@ export async function lock(
   for (let attempt = 1; ; attempt += 1) {
     try {
       const file = await open(path, 'wx', 0o600);
+      const id = randomUUID();
+      held.add(id);
       await file.writeFile(
-        JSON.stringify({ pid: process.pid, host, since: new Date().toISOString() } satisfies Holder),
+        JSON.stringify({ pid: process.pid, host, since: new Date().toISOString(), id } satisfies Holder),
       );
       await file.close();
-      return () => rm(path, { force: true });
+      return async () => {
+        await rm(path, { force: true });
+        held.delete(id);
+      };
     } catch (cause) {
       if ((cause as NodeJS.ErrnoException).code !== 'EEXIST') throw cause;
       const holder = await state.read<Holder>('locks', tenancy, `${collector}.lock`).catch(() => undefined);
-      if (attempt > 1 || holder === undefined || holder.host !== host || isAlive(holder.pid)) {
+      if (attempt > 1 || !isOver(holder, host) || !(await removeStale(path, host))) {
         const who =
           holder === undefined ? 'another run' : `process ${holder.pid} on ${holder.host} since ${holder.since}`;
         throw new CollectError('locked', `${collector} of tenancy ${tenancy} is being collected by ${who}`, {
           mend: `wait for it; if no such process runs, remove ${path}`,
         });
       }
-      await rm(path, { force: true });
     }
   }
+}
+
+/** Removes the lock of a process that is over, unless someone else is about to: of many only one may look and remove. */
+async function removeStale(path: string, host: string): Promise<boolean> {
+  const turn = `${path}.takeover`;
+  const mine = await open(turn, 'wx', 0o600).catch(() => undefined);
+  if (mine === undefined) return false;
+  try {
+    const text = await readFile(path, 'utf8').catch(() => undefined);
+    if (text === undefined) return true;
+    const over = isOver(holderOf(text), host);
+    if (over) await rm(path, { force: true });
+    return over;
+  } finally {
+    await mine.close();
+    await rm(turn, { force: true });
+  }
+}
+
+function holderOf(text: string): Holder | undefined {
+  try {
+    return JSON.parse(text) as Holder;
+  } catch {
+    return undefined; // it is being written
+  }
+}
+
+function isOver(holder: Holder | undefined, host: string): boolean {
+  if (holder === undefined || holder.host !== host) return false;
+  return holder.pid === process.pid ? !held.has(holder.id ?? '') : !isAlive(holder.pid);
 }
 
 function isAlive(pid: number): boolean {

@@ -30,8 +30,13 @@ export function fakeClock(start = Date.UTC(2026, 0, 1)): FakeClock {
       slept.push(milliseconds);
       return new Promise((resolve, reject) => {
         if (signal?.aborted === true) return reject(signal.reason);
-        signal?.addEventListener('abort', () => reject(signal.reason), { once: true });
-        sleepers.push({ until: time + milliseconds, wake: resolve });
+        const abort = () => reject(signal?.reason);
+        const wake = () => {
+          signal?.removeEventListener('abort', abort);
+          resolve();
+        };
+        signal?.addEventListener('abort', abort, { once: true });
+        sleepers.push({ until: time + milliseconds, wake });
         setImmediate(advance);
       });
     },

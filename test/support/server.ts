@@ -12,7 +12,7 @@ export interface Received {
 }
 
 /** Answers a request; `nth` counts them from 1. */
-export type Route = (request: Received, response: ServerResponse, nth: number) => void | Promise<void>;
+export type Route = (request: Received, response: ServerResponse, nth: number) => unknown;
 
 /** A server on loopback that answers as told and remembers what it was asked. */
 export interface ScriptedServer {
