@@ -67,7 +67,11 @@ describe('a unit’s variables', () => {
     const { state, problems } = resolve({ ...both, ACME_LIMIT: 'hunter2' });
     expect(state).toBe('invalid');
     expect(problems).toMatchObject([
-      { where: 'ACME_LIMIT', message: 'must be a whole number from 1 to 9 (from environment)', mend: 'correct ACME_LIMIT' },
+      {
+        where: 'ACME_LIMIT',
+        message: 'must be a whole number from 1 to 9 (from environment)',
+        mend: 'correct ACME_LIMIT',
+      },
     ]);
     expect(JSON.stringify(problems)).not.toContain('hunter2');
   });
@@ -128,7 +132,17 @@ describe('env files', () => {
   });
 
   it('quotes, comments, export, a byte order mark and values of several lines are understood', async () => {
-    const lines = ['\uFEFF# a comment', '', 'export CC_A = "a b"  # why', "CC_B='x#y'", 'CC_C=plain # note', 'CC_D="one', 'two = 2', 'three"', 'CC_E='];
+    const lines = [
+      '\uFEFF# a comment',
+      '',
+      'export CC_A = "a b"  # why',
+      "CC_B='x#y'",
+      'CC_C=plain # note',
+      'CC_D="one',
+      'two = 2',
+      'three"',
+      'CC_E=',
+    ];
     const environment = loadEnvironment([await file('all.env', lines.join('\n'))], folder);
     const values = ['CC_A', 'CC_B', 'CC_C', 'CC_D', 'CC_E'].map((name) => environment.get(name)?.value);
     expect(values).toEqual(['a b', 'x#y', 'plain', 'one\ntwo = 2\nthree', '']);
@@ -154,7 +168,10 @@ describe('env files', () => {
 
 describe('the program’s variables', () => {
   it('need nothing, and know the names of other tools', () => {
-    const environment = environmentOf({ https_proxy: 'http://proxy.example:3128', SLACK_WEBHOOK: 'https://hooks.example/x' });
+    const environment = environmentOf({
+      https_proxy: 'http://proxy.example:3128',
+      SLACK_WEBHOOK: 'https://hooks.example/x',
+    });
     const { state, values } = resolveShape(environment, 'program', programShape, programAliases);
     expect(state).toBe('active');
     expect(values).toMatchObject({

@@ -1,5 +1,13 @@
 import { describe, expect, it } from 'vitest';
-import { type Answer, type Auth, basic, bearer, clientCredentials, type Exchange, staticHeaders } from '../../src/http/auth.ts';
+import {
+  type Answer,
+  type Auth,
+  basic,
+  bearer,
+  clientCredentials,
+  type Exchange,
+  staticHeaders,
+} from '../../src/http/auth.ts';
 import { gate } from '../support/server.ts';
 
 const outgoing = { method: 'GET', url: new URL('https://vendor.example/x'), body: undefined };

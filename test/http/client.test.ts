@@ -37,9 +37,12 @@ describe('what passes is tried again', () => {
     ['a body without its end', (response) => response.end('[{"id":1}')],
     ['an empty body', (response) => response.end()],
     ['HTML with status 200', (response) => response.writeHead(200, { 'content-type': 'text/html' }).end(html)],
-    ['a gzip body cut short', (response) => {
-      response.writeHead(200, { 'content-encoding': 'gzip' }).end(gzipSync(JSON.stringify(USERS)).subarray(0, 20));
-    }],
+    [
+      'a gzip body cut short',
+      (response) => {
+        response.writeHead(200, { 'content-encoding': 'gzip' }).end(gzipSync(JSON.stringify(USERS)).subarray(0, 20));
+      },
+    ],
     ['a gzip body that is none', (response) => response.writeHead(200, { 'content-encoding': 'gzip' }).end('[]')],
   ])('%s', async (_name, answer) => {
     const server = await serve(failing(answer));
@@ -146,7 +149,9 @@ describe('a wait that the vendor tells is obeyed', () => {
   }
   const seconds = fc.double({ min: 0, max: 4000, noNaN: true });
   const told: fc.Arbitrary<Told> = fc.oneof(
-    fc.nat(4000).map((s) => ({ headers: () => ({ 'retry-after': String(s) }), until: (now: number) => now + s * 1000 })),
+    fc
+      .nat(4000)
+      .map((s) => ({ headers: () => ({ 'retry-after': String(s) }), until: (now: number) => now + s * 1000 })),
     seconds.map((s) => ({
       headers: () => ({ 'retry-after': s.toFixed(3) }),
       until: (now: number) => now + Number(s.toFixed(3)) * 1000,
@@ -397,7 +402,10 @@ describe('other hosts', () => {
     ['a POST', 'https', 'POST'],
     ['a GET to plain http', 'http', 'GET'],
   ] as const)('a redirect of %s to another origin is refused', async (_name, scheme, method) => {
-    const other = await serve((_request, response) => json(response, USERS), scheme === 'http' ? undefined : certificates);
+    const other = await serve(
+      (_request, response) => json(response, USERS),
+      scheme === 'http' ? undefined : certificates,
+    );
     const server = await serve(
       (_request, response) => response.writeHead(307, { location: other.origin.href }).end(),
       certificates,
@@ -439,7 +447,9 @@ describe('bodies', () => {
   it('gzip is asked for, inflated and counted as it came', async () => {
     const many = Array.from({ length: 5000 }, (_, id) => ({ id, name: 'the same words again' }));
     const zipped = gzipSync(JSON.stringify(many));
-    const server = await serve((_request, response) => response.writeHead(200, { 'content-encoding': 'gzip' }).end(zipped));
+    const server = await serve((_request, response) =>
+      response.writeHead(200, { 'content-encoding': 'gzip' }).end(zipped),
+    );
     const { http, meter } = await openClient(server.origin);
     expect(await recordsOf(await http.page(LIST))).toEqual(many);
     expect(server.received[0]?.headers['accept-encoding']).toContain('gzip');
@@ -449,7 +459,9 @@ describe('bodies', () => {
   it('a small gzip that inflates without end is refused, once', async () => {
     const bomb = gzipSync(`[{"a":"${'x'.repeat(8 * 2 ** 20)}"}]`);
     expect(bomb.length).toBeLessThan(2 ** 16);
-    const server = await serve((_request, response) => response.writeHead(200, { 'content-encoding': 'gzip' }).end(bomb));
+    const server = await serve((_request, response) =>
+      response.writeHead(200, { 'content-encoding': 'gzip' }).end(bomb),
+    );
     const { http, scratched } = await openClient(server.origin, { maxBody: 2 ** 20, maxRecord: 2 ** 30 });
     const error = await failureOf(http.page(LIST));
     expect(error).toMatchObject({ code: 'refused', message: expect.stringContaining('larger than 1 MiB') });
@@ -587,7 +599,10 @@ describe('errors', () => {
     ['HTML', (response) => response.writeHead(200, { 'content-type': 'text/html' }).end(`<p>${SECRET}</p>`)],
     ['a reset', (response) => reset(response)],
     ['a reset inside the body', (response) => reset(response, secrets)],
-    ['a redirect elsewhere', (response) => response.writeHead(302, { location: `http://other.invalid/${SECRET}` }).end()],
+    [
+      'a redirect elsewhere',
+      (response) => response.writeHead(302, { location: `http://other.invalid/${SECRET}` }).end(),
+    ],
   ])('after %s hold method and path, never a secret of query, header or body', async (_name, answer) => {
     const server = await serve((_request, response) => answer(response));
     const { http } = await openClient(server.origin, {

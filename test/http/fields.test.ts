@@ -4,7 +4,12 @@ import { dropping, keeping, rawValue, withoutMember } from '../../src/http/field
 
 const key = fc.constantFrom('a', 'b', 'secret', 'nested', 'ä', '', 'a.b', '_x');
 const tree = fc.letrec((tie) => ({
-  value: fc.oneof({ maxDepth: 4 }, fc.jsonValue({ maxDepth: 1 }), tie('object'), fc.array(tie('value'), { maxLength: 3 })),
+  value: fc.oneof(
+    { maxDepth: 4 },
+    fc.jsonValue({ maxDepth: 1 }),
+    tie('object'),
+    fc.array(tie('value'), { maxLength: 3 }),
+  ),
   object: fc.dictionary(key, tie('value'), { maxKeys: 6 }),
 }));
 const object = tree.object as fc.Arbitrary<Record<string, unknown>>;
@@ -23,7 +28,8 @@ function parsed(record: Uint8Array): unknown {
 function valueAt(value: unknown, path: readonly string[]): { readonly found: unknown } | undefined {
   let found: unknown = value;
   for (const step of path) {
-    if (typeof found !== 'object' || found === null || Array.isArray(found) || !Object.hasOwn(found, step)) return undefined;
+    if (typeof found !== 'object' || found === null || Array.isArray(found) || !Object.hasOwn(found, step))
+      return undefined;
     found = (found as Record<string, unknown>)[step];
   }
   return { found };
@@ -53,7 +59,11 @@ describe('the raw value at a path', () => {
 
   it('keeps its digits', () => {
     const raw = rawValue(Buffer.from('{"x":{"n" : 12345678901234567890.10 }}'), ['x', 'n']);
-    expect(Buffer.from(raw ?? []).toString().trim()).toBe('12345678901234567890.10');
+    expect(
+      Buffer.from(raw ?? [])
+        .toString()
+        .trim(),
+    ).toBe('12345678901234567890.10');
   });
 
   it('is the same identity however a record is printed', () => {
@@ -99,13 +109,18 @@ describe('a record without a member', () => {
 describe('what is added', () => {
   it('stands last, and the vendor’s bytes before it are kept', () => {
     fc.assert(
-      fc.property(object, fc.dictionary(fc.constantFrom('_a', '_b_c'), fc.jsonValue(), { maxKeys: 2 }), indent, (record, more, space) => {
-        const own = Object.fromEntries(Object.entries(record).filter(([name]) => !Object.hasOwn(more, name)));
-        const before = bytes(own, space);
-        const after = Buffer.from(keeping(more as never)(before));
-        expect(parsed(after)).toEqual({ ...(parsed(bytes(own)) as object), ...(parsed(bytes(more)) as object) });
-        expect(after.subarray(0, before.length - 1).equals(before.subarray(0, -1))).toBe(true);
-      }),
+      fc.property(
+        object,
+        fc.dictionary(fc.constantFrom('_a', '_b_c'), fc.jsonValue(), { maxKeys: 2 }),
+        indent,
+        (record, more, space) => {
+          const own = Object.fromEntries(Object.entries(record).filter(([name]) => !Object.hasOwn(more, name)));
+          const before = bytes(own, space);
+          const after = Buffer.from(keeping(more as never)(before));
+          expect(parsed(after)).toEqual({ ...(parsed(bytes(own)) as object), ...(parsed(bytes(more)) as object) });
+          expect(after.subarray(0, before.length - 1).equals(before.subarray(0, -1))).toBe(true);
+        },
+      ),
       { numRuns: 300 },
     );
   });

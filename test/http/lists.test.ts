@@ -4,7 +4,7 @@ import { describe, expect, it, vi } from 'vitest';
 import { staticHeaders } from '../../src/http/auth.ts';
 import { cursor, linkHeader, nextUrl, offset, pageNumber } from '../../src/http/paginate.ts';
 import { failureOf, listed, openClient, recordsOf, textOf } from '../support/client.ts';
-import { gate, json, type Received, reset, type Route, type ScriptedServer, serve } from '../support/server.ts';
+import { gate, json, type Received, type Route, reset, type ScriptedServer, serve } from '../support/server.ts';
 
 const LIST = { path: '/users', records: '' };
 
@@ -99,18 +99,21 @@ describe('a list', () => {
     expect(error.mend).toContain('CYBER_COLLECT_MAX_PAGES');
   });
 
-  it.each(['in the header', 'in the body'])('refuses a next link %s to another host, and sends nothing there', async (place) => {
-    const other = await serve((_request, response) => json(response, []));
-    const next = `${other.origin.origin}/users?page=2`;
-    const server = await serve((_request, response) =>
-      json(response, { data: [{ id: 1 }], next }, 200, { link: `<${next}>; rel="next"` }),
-    );
-    const paginate = place === 'in the body' ? nextUrl('next') : linkHeader();
-    const { http } = await openClient(server.origin, { http: { auth: staticHeaders({ authorization: 'SSWS x' }) } });
-    const error = await failureOf(listed(http.pages({ path: '/users', records: 'data', paginate })));
-    expect(error).toMatchObject({ code: 'refused', message: expect.stringContaining(other.origin.host) });
-    expect(other.received).toEqual([]);
-  });
+  it.each(['in the header', 'in the body'])(
+    'refuses a next link %s to another host, and sends nothing there',
+    async (place) => {
+      const other = await serve((_request, response) => json(response, []));
+      const next = `${other.origin.origin}/users?page=2`;
+      const server = await serve((_request, response) =>
+        json(response, { data: [{ id: 1 }], next }, 200, { link: `<${next}>; rel="next"` }),
+      );
+      const paginate = place === 'in the body' ? nextUrl('next') : linkHeader();
+      const { http } = await openClient(server.origin, { http: { auth: staticHeaders({ authorization: 'SSWS x' }) } });
+      const error = await failureOf(listed(http.pages({ path: '/users', records: 'data', paginate })));
+      expect(error).toMatchObject({ code: 'refused', message: expect.stringContaining(other.origin.host) });
+      expect(other.received).toEqual([]);
+    },
+  );
 
   it('goes on from a page that failed in passing', async () => {
     const server = await serveSelf((self) => (request, response, nth) => {
@@ -303,7 +306,10 @@ describe('a counted list', () => {
   it('ends with the first page that is not full, where no total is told', async () => {
     const server = await serve((request, response) => {
       const page = numberOf(request);
-      json(response, Array.from({ length: page < 3 ? 10 : 4 }, (_, n) => ({ id: page * 100 + n })));
+      json(
+        response,
+        Array.from({ length: page < 3 ? 10 : 4 }, (_, n) => ({ id: page * 100 + n })),
+      );
     });
     const { http } = await openClient(server.origin);
     const pages = await listed(http.pages({ ...LIST, paginate: pageNumber({ as: 'page', size: 10 }) }));

@@ -143,6 +143,12 @@ describe('counted pages', () => {
 });
 
 it('every paginator says in a word what it does', () => {
-  const all = [linkHeader(), nextUrl('a'), cursor('a', { as: 'b' }), offset({ as: 'a', size: 1 }), pageNumber({ as: 'a', size: 1 })];
+  const all = [
+    linkHeader(),
+    nextUrl('a'),
+    cursor('a', { as: 'b' }),
+    offset({ as: 'a', size: 1 }),
+    pageNumber({ as: 'a', size: 1 }),
+  ];
   for (const paginator of all) expect(paginator.about).toMatch(/\w/);
 });

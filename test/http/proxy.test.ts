@@ -45,7 +45,10 @@ async function proxyServer(answer = 200): Promise<{ readonly url: string; readon
 
 describe('a proxy', () => {
   it('is asked to connect to the vendor, whose certificate is checked against the CA file', async () => {
-    const [proxy, server] = [await proxyServer(), await serve((_q, response) => json(response, [{ id: 1 }]), certificates)];
+    const [proxy, server] = [
+      await proxyServer(),
+      await serve((_q, response) => json(response, [{ id: 1 }]), certificates),
+    ];
     const { http } = await openClient(server.origin, {
       network: { httpsProxy: proxy.url, caFile: certificates.caFile },
     });
@@ -54,7 +57,10 @@ describe('a proxy', () => {
   });
 
   it.each(['127.0.0.1', 'other.example, 127.0.0.1', '*'])('is left out for hosts of NO_PROXY: %s', async (noProxy) => {
-    const [proxy, server] = [await proxyServer(), await serve((_q, response) => json(response, [{ id: 1 }]), certificates)];
+    const [proxy, server] = [
+      await proxyServer(),
+      await serve((_q, response) => json(response, [{ id: 1 }]), certificates),
+    ];
     const { http } = await openClient(server.origin, {
       network: { httpsProxy: proxy.url, noProxy, caFile: certificates.caFile },
     });

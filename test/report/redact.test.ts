@@ -26,7 +26,13 @@ describe('a secret', () => {
   ])('%s is taken out', (_name, text) => {
     const out = redacted([SECRET], `before ${text} after`);
     expect(out).toMatch(/^before .*\[secret\].* after$/);
-    for (const part of ['rd/+', 'w%C3%B6', 'w\\u00f6', bytes.toString('base64').slice(4, 12), bytes.toString('hex').slice(4)]) {
+    for (const part of [
+      'rd/+',
+      'w%C3%B6',
+      'w\\u00f6',
+      bytes.toString('base64').slice(4, 12),
+      bytes.toString('hex').slice(4),
+    ]) {
       expect(out.toLowerCase()).not.toContain(part.toLowerCase());
     }
   });

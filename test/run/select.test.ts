@@ -4,7 +4,10 @@ import { namesFor, nearest, patternsOf, selects } from '../../src/run/select.ts'
 
 describe('patterns of a flag', () => {
   it.each([
-    [['okta', 'aws'], ['okta', 'aws']],
+    [
+      ['okta', 'aws'],
+      ['okta', 'aws'],
+    ],
     [['okta, aws;crowdstrike'], ['okta', 'aws', 'crowdstrike']],
     [['okta,', ' ,', ''], ['okta']],
     [[], []],

@@ -70,7 +70,10 @@ describe('a lock', () => {
     const state = await freshState();
     const release = await lock(state, HOST, 'acme', 'okta');
     const error = await failureOf(lock(state, HOST, 'acme', 'okta'));
-    expect(error).toMatchObject({ code: 'locked', message: expect.stringContaining(`process ${process.pid} on ${HOST}`) });
+    expect(error).toMatchObject({
+      code: 'locked',
+      message: expect.stringContaining(`process ${process.pid} on ${HOST}`),
+    });
     await release();
     await (await lock(state, HOST, 'acme', 'okta'))();
   });

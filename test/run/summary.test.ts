@@ -35,7 +35,12 @@ describe('the exit code', () => {
         fc.pre(!(cases.some(([code]) => code === 130) && cases.some(([code]) => code === 143)));
         fc.pre(!(cases.some(([code]) => code === 4) && cases.some(([code]) => code === 5)));
         const ending: Ending = Object.assign({ ...FINE }, ...cases.map(([, one]) => one));
-        expect(exitCode(ending, cases.flatMap(([, , datasets]) => datasets))).toBe(cases[0]?.[0]);
+        expect(
+          exitCode(
+            ending,
+            cases.flatMap(([, , datasets]) => datasets),
+          ),
+        ).toBe(cases[0]?.[0]);
       }),
     );
   });

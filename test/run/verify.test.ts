@@ -42,11 +42,17 @@ describe('the shrink guard', () => {
   it('holds back exactly what lost both so many records and such a share', () => {
     const count = fc.nat(10 ** 9);
     fc.assert(
-      fc.property(count, count, fc.integer({ min: 1, max: 1000 }), fc.integer({ min: 1, max: 100 }), (before, now, records, percent) => {
-        const lost = before - now;
-        const held = lost >= records && lost / before >= percent / 100;
-        expect(shrinkage(now, baseline(before), { records, percent }) !== undefined).toBe(held);
-      }),
+      fc.property(
+        count,
+        count,
+        fc.integer({ min: 1, max: 1000 }),
+        fc.integer({ min: 1, max: 100 }),
+        (before, now, records, percent) => {
+          const lost = before - now;
+          const held = lost >= records && lost / before >= percent / 100;
+          expect(shrinkage(now, baseline(before), { records, percent }) !== undefined).toBe(held);
+        },
+      ),
     );
   });
 });

@@ -66,7 +66,7 @@ describe('an unknown name is an error that says what to write', () => {
     for (const name of [...NAMES, '%%']) expect(error.mend).toContain(name);
   });
 
-  it.each(['$TAG', '${TAG}', 'a/$TENANCY.json', '$YYYY'])('%s, as other tools write it', (source) => {
+  it.each(['$TAG', `\${TAG}`, 'a/$TENANCY.json', '$YYYY'])('%s, as other tools write it', (source) => {
     expect(failure(() => parseTemplate(source)).mend).toMatch(/^write %(TAG|TENANCY|YYYY)$/);
   });
 
@@ -109,12 +109,13 @@ describe('values', () => {
     expect(render('%TENANCY/%TAG', { tenancy: '%TAG%%$1$&' })).toBe('%TAG%%$1$&/okta_users');
   });
 
-  it.each([
-    ...['', '.', '..', '...', 'a..b', 'a/b', '/etc', 'a\\b', 'a\nb', 'a\0', '\u007f', 'a\u0085b', '\u009b2J'],
-  ])('%j is refused', (value) => {
-    expect(failure(() => render('%TENANCY', { tenancy: value })).mend).toContain('%TENANCY');
-    expect(failure(() => render('%TAG', { tag: value })).code).toBe('config');
-  });
+  it.each([...['', '.', '..', '...', 'a..b', 'a/b', '/etc', 'a\\b', 'a\nb', 'a\0', '\u007f', 'a\u0085b', '\u009b2J']])(
+    '%j is refused',
+    (value) => {
+      expect(failure(() => render('%TENANCY', { tenancy: value })).mend).toContain('%TENANCY');
+      expect(failure(() => render('%TAG', { tag: value })).code).toBe('config');
+    },
+  );
 
   it('that are rendered never leave their place', () => {
     const value = fc.oneof(fc.string(), fc.stringMatching(/^[./\\a-z]{0,8}$/), fc.string({ unit: 'binary' }));
