@@ -111,9 +111,12 @@ function resourcesOf(collector: Collector) {
   }));
 }
 
-function isRoom({ path }: Module): boolean {
-  return /^src\/(collectors\/src|stores\/store)_[a-z0-9_]+\.ts$/.test(path);
-}
+/** The files that a scan picks up, and what they export. */
+const DEFINES: readonly (readonly [RegExp, string])[] = [
+  [/^src\/collectors\/src_[a-z0-9_]+\.ts$/, 'defineCollector'],
+  [/^src\/stores\/store_[a-z0-9_]+\.ts$/, 'defineStore'],
+  [/^src\/simulator\/vendor_[a-z0-9_]+\.ts$/, 'defineVendor'],
+];
 
 describe('rooms', () => {
   it('there are some', () => {
@@ -122,10 +125,10 @@ describe('rooms', () => {
   });
 
   it('are named as their files', () => {
-    const found = modules.filter(isRoom).map(({ path }) => path.replace(/^.*\/(src|store)_(.*)\.ts$/, '$2'));
-    const names = [...collectors, ...stores].map(({ name }) => name);
+    const found = modules.flatMap(({ path }) => /\/((?:src|store)_[a-z0-9_]+)\.ts$/.exec(path)?.[1] ?? []);
+    const names = [...collectors.map(({ name }) => `src_${name}`), ...stores.map(({ name }) => `store_${name}`)];
     keep(
-      found.filter((file) => !names.includes(file)).map((file) => `no room says name: '${file}'`),
+      found.filter((file) => !names.includes(file)).map((file) => `${file}.ts says another name`),
       'A room is found by its file name: src_<name>.ts and store_<name>.ts say the same `name`.',
     );
   });
@@ -133,8 +136,8 @@ describe('rooms', () => {
   it('export one define...() by default, and nothing else does', () => {
     const count = ({ code }: Module) => [...code.matchAll(/^export default\b|\bas default\b/gm)].length;
     const wrong = modules.flatMap((module) => {
-      if (!isRoom(module)) return count(module) === 0 ? [] : [`${module.path} has a default export`];
-      const define = module.path.startsWith('src/stores/') ? 'defineStore' : 'defineCollector';
+      const define = DEFINES.find(([path]) => path.test(module.path))?.[1];
+      if (define === undefined) return count(module) === 0 ? [] : [`${module.path} has a default export`];
       const good = count(module) === 1 && new RegExp(`^export default ${define}\\(`, 'm').test(module.code);
       return good ? [] : [`${module.path} does not say: export default ${define}({ ... })`];
     });
@@ -253,15 +256,15 @@ describe('variables', () => {
 
   it('belong to one unit, or are declared once for all in src/config', () => {
     const shared = new Map<string, z.ZodType>([...Object.entries(awsShape), ...Object.entries(programShape)]);
-    const owners = Map.groupBy(
-      units.flatMap(({ name, env }) => Object.entries(env).map(([variable, type]) => ({ name, variable, type }))),
-      ({ variable }) => variable,
+    const all = units.flatMap(({ name, env }) =>
+      Object.entries(env).map(([variable, type]) => ({ name, variable, type })),
     );
+    const owners = new Map(all.map(({ variable }) => [variable, all.filter((one) => one.variable === variable)]));
     const wrong = [...owners].filter(
-      ([variable, all]) => all.length > 1 && all.some(({ type }) => type !== shared.get(variable)),
+      ([variable, owning]) => owning.length > 1 && owning.some(({ type }) => type !== shared.get(variable)),
     );
     keep(
-      wrong.map(([variable, all]) => `${variable}: ${all.map(({ name }) => name).join(', ')}`),
+      wrong.map(([variable, owning]) => `${variable}: ${owning.map(({ name }) => name).join(', ')}`),
       'Two units that read one variable would explain it twice; what they share is declared in src/config.',
     );
   });
@@ -506,7 +509,7 @@ describe('folders', () => {
 
   it('hold only files that have a place there', () => {
     const places: Readonly<Record<string, RegExp>> = {
-      collectors: /^(collector|src_[a-z0-9]+|_[a-z0-9_]+)\.ts$/,
+      collectors: /^(collector|src_[a-z0-9_]+|_[a-z0-9_]+)\.ts$/,
       stores: /^(store|store_[a-z0-9_]+|_[a-z0-9_]+)\.ts$/,
     };
     const wrong = modules.filter(({ path, room }) => {
