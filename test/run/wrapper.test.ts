@@ -370,7 +370,7 @@ describe('the lock', () => {
 
   test('held by a process that lives: exit 8, nothing is asked, the lock stays, other collectors run', async () => {
     const org = await start();
-    const { folder, path } = await lockedBy(process.pid);
+    const { folder, path } = await lockedBy(process.ppid);
     const env = { ...org.env, ...twinEnv(org) };
     const { summary } = await collectOnce({ env, folder, collectors: both, only: ['okta.users', 'twin.groups'] });
     expect(summary.exit_code).toBe(8);
