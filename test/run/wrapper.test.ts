@@ -375,7 +375,7 @@ describe('the lock', () => {
     const { summary } = await collectOnce({ env, folder, collectors: both, only: ['okta.users', 'twin.groups'] });
     expect(summary.exit_code).toBe(8);
     expect(summary.datasets.map(({ tag, verdict }) => [tag, verdict])).toEqual([['twin_groups', 'complete']]);
-    expect(summary.problems[0]?.message).toContain(`process ${process.pid} on ${hostname()}`);
+    expect(summary.problems[0]?.message).toContain(`process ${process.ppid} on ${hostname()}`);
     expect(org.requests.filter((seen) => seen.path.includes('users'))).toEqual([]);
     await access(path);
   });
