@@ -109,8 +109,12 @@ export class Caller {
       }
       const { outcome } = tried.verdict;
       if (outcome === 'empty') return undefined;
-      if (outcome === 'credentials' && !renewed) renewed = true;
-      else if (outcome !== 'retry' && outcome !== 'throttled') throw tried.error;
+      if (outcome === 'credentials' && !renewed) {
+        renewed = true;
+        errand.meter.retries += 1;
+        continue; // at once: a new token is there, and may be over again when we come late
+      }
+      if (outcome !== 'retry' && outcome !== 'throttled') throw tried.error;
       // While others get through, a throttled call is only waiting for its turn.
       tries = outcome === 'throttled' && this.#successes > successes ? 1 : tries + 1;
       successes = this.#successes;

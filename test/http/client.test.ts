@@ -4,7 +4,7 @@ import { createServer } from 'node:net';
 import { inspect } from 'node:util';
 import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { bearer, staticHeaders } from '../../src/http/auth.ts';
 import { limit, resetHeader } from '../../src/http/pace.ts';
 import { type Certificates, makeCertificates } from '../support/certificates.ts';
@@ -297,15 +297,16 @@ describe('credentials', () => {
     return { server, auth, expire, tokens };
   }
 
-  it('one token serves parallel requests, and one renewal after a 401', async () => {
+  it('one token serves parallel requests, and one renewal after a 401, without a wait', async () => {
     const { server, auth, expire, tokens } = await vendor();
-    const { http } = await openClient(server.origin, { http: { auth: auth() } });
+    const { http, clock } = await openClient(server.origin, { http: { auth: auth() } });
     const eight = () => Promise.all(Array.from({ length: 8 }, () => http.page(LIST)));
     await eight();
     expect(tokens()).toBe(1);
     expire();
     await eight();
     expect(tokens()).toBe(2);
+    expect(clock.slept).toEqual([]);
   });
 
   it('a token is renewed before it ends', async () => {
@@ -576,6 +577,18 @@ describe('requests at once', () => {
     expect(http.concurrency).toBe(1);
     await Promise.all(Array.from({ length: 10 }, () => http.page(LIST)));
     expect(server.peak()).toBe(1);
+  });
+
+  it('may be many without a warning of Node’s', async () => {
+    const warnings: Error[] = [];
+    const note = (warning: Error) => void warnings.push(warning);
+    process.on('warning', note);
+    onTestFinished(() => void process.off('warning', note));
+    const server = await serve((_request, response) => json(response, USERS));
+    const { http } = await openClient(server.origin);
+    await Promise.all(Array.from({ length: 60 }, () => http.page(LIST)));
+    await new Promise(setImmediate);
+    expect(warnings).toEqual([]);
   });
 
   it('an error frees its place', async () => {
