@@ -149,10 +149,19 @@ async function idsIn(page: Page, path: string): Promise<readonly string[]> {
   for await (const lines of page.lines()) parts.push(...lines);
   const lines = Buffer.concat(parts).toString('utf8').split('\n').slice(0, -1);
   return lines.map((line) => {
-    const id = textAt(JSON.parse(line), path);
+    const id = textAt(parsed(line), path);
     if (id === undefined) throw new CollectError('vendor', `${page.url.pathname} lists something without an id`);
     return id;
   });
+}
+
+function parsed(line: string): unknown {
+  try {
+    return JSON.parse(line);
+  } catch {
+    // The parser's own error quotes the line.
+    throw new CollectError('vendor', 'a listed id is no JSON');
+  }
 }
 
 function batches(ids: readonly string[], size: number): (readonly string[])[] {
