@@ -1,7 +1,8 @@
 import type { Shape, Values } from '../config/setting.ts';
-import type { Http, HttpOptions, Request } from '../http/client.ts';
+import type { Http, HttpOptions, ListRequest, Request } from '../http/client.ts';
 import type { Page } from '../http/page.ts';
-import type { Paginator, Query } from '../http/paginate.ts';
+import { type Paginator, paginator, type Query } from '../http/paginate.ts';
+import type { Split } from '../http/records.ts';
 import type { Rule } from '../http/retry.ts';
 import type { Json, JsonObject } from '../json.ts';
 
@@ -15,7 +16,7 @@ export interface ResourceFacts {
   readonly needs?: string;
   /** `snapshot` (the default): the whole set. `events`: what is new since the last run. */
   readonly kind?: 'snapshot' | 'events';
-  /** Dotted paths of fields that are secrets and never stored. */
+  /** Dotted paths of fields that are secrets and never stored; `*` is any key and any element. */
   readonly secrets?: readonly string[];
   /** Several records may share an id, so repeats are no sign of a repeated page. */
   readonly repeats?: true;
@@ -30,13 +31,18 @@ export interface Listing<V> extends ResourceFacts {
   readonly method?: 'GET' | 'POST';
   readonly query?: Query | ((settings: V) => Query);
   readonly body?: Json | ((settings: V) => Json);
+  readonly headers?: Readonly<Record<string, string>>;
   /** Dotted path of the records in the body; absent: the body is the list. */
   readonly records?: string;
+  /** The whole body is one record. */
+  readonly single?: true;
+  /** Takes the records out of a body that is no JSON. */
+  readonly split?: Split;
   /** A body without the list means no records. */
   readonly absent?: 'empty';
   /** Paging, where it is not the collector's usual one; `null` for a list that has one page. */
   readonly paginate?: Paginator | null;
-  /** Path of the number of records the vendor declares. */
+  /** Path of the number of records the vendor declares; of children per parent. */
   readonly total?: string;
   /** Share by which the declared total may move while the list is read. */
   readonly drift?: number;
@@ -132,8 +138,10 @@ export function idOf<V>(resource: Resource<V>): readonly string[] {
   return typeof resource.id === 'string' ? [resource.id] : resource.id;
 }
 
+const onePage = paginator('one page', () => undefined);
+
 /** A listing's call. */
-export function requestOf<V>(listing: Listing<V>, settings: V): Request & { readonly records: string } {
+export function requestOf<V>(listing: Listing<V>, settings: V): ListRequest {
   const query = typeof listing.query === 'function' ? listing.query(settings) : listing.query;
   const body = typeof listing.body === 'function' ? listing.body(settings) : listing.body;
   return {
@@ -144,5 +152,10 @@ export function requestOf<V>(listing: Listing<V>, settings: V): Request & { read
     ...(query === undefined ? {} : { query }),
     ...(body === undefined ? {} : { body }),
     ...(listing.errors === undefined ? {} : { errors: listing.errors }),
+    ...(listing.headers === undefined ? {} : { headers: listing.headers }),
+    ...(listing.absent === undefined ? {} : { absent: listing.absent }),
+    ...(listing.single === undefined ? {} : { single: listing.single }),
+    ...(listing.split === undefined ? {} : { split: listing.split }),
+    ...(listing.paginate === undefined ? {} : { paginate: listing.paginate ?? onePage }),
   };
 }

@@ -19,6 +19,8 @@ export interface Answer {
 /** Asks for a token: the client's own way to the vendor, without credentials of its own. */
 export type Exchange = (request: {
   readonly path: string;
+  /** POST unless told. */
+  readonly method?: 'GET' | 'POST';
   readonly form?: Readonly<Record<string, string>>;
   readonly body?: JsonObject;
   readonly headers?: Readonly<Record<string, string>>;

@@ -55,14 +55,11 @@ export async function readPage(
   request: ListRequest,
   bounds: { readonly maxRecord: number; readonly scratch: string },
 ): Promise<Read<Page>> {
-  const splitter = new RecordSplitter({
-    path: request.records,
-    maxRecord: bounds.maxRecord,
-    ...(request.edit === undefined ? {} : { edit: request.edit }),
-  });
+  const options = { maxRecord: bounds.maxRecord, ...(request.edit === undefined ? {} : { edit: request.edit }) };
+  const splitter = request.split?.(options) ?? new RecordSplitter({ path: request.records, ...options });
   const buffer = new PageBuffer(bounds.scratch);
   try {
-    for await (const chunk of incoming.body) {
+    for await (const chunk of request.single === true ? asList(incoming.body) : incoming.body) {
       const full = buffer.add(splitter.write(chunk));
       if (full !== undefined) await full;
     }
@@ -74,6 +71,13 @@ export async function readPage(
     await buffer.discard();
     throw error;
   }
+}
+
+/** A body that is one record, as a list of one. */
+async function* asList(body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  yield Buffer.from('[');
+  yield* body;
+  yield Buffer.from(']');
 }
 
 /** The text of a body; with `cut`, what is past the limit is left unread instead of refused. */

@@ -81,8 +81,8 @@ export class Caller {
    * @throws {CollectError} refused
    */
   assertOurs(url: URL, what: string): void {
-    const ours = [this.base().origin, this.#options.baseUrl.origin].includes(url.origin) || this.#isTrusted(url);
-    if (ours) return;
+    const ours = [this.base(), this.#options.baseUrl, ...(this.#options.others ?? [])];
+    if (ours.some(({ origin }) => origin === url.origin) || this.#isTrusted(url)) return;
     throw new CollectError('refused', `${what} leads to another host, ${url.host}`, {
       mend: 'nothing was sent there; tell the vendor, or check a proxy between',
     });
@@ -193,11 +193,13 @@ export class Caller {
       verdict,
       error: verdictError(verdict, where, incoming.status),
       lasting: false,
-      at: this.#toldWait(incoming),
+      at:
+        this.#toldWait(incoming) ?? (verdict.wait === undefined ? undefined : this.#clock.now() + verdict.wait * 1000),
     });
-    if (incoming.status < 300) {
+    const accepted = request.accept?.includes(incoming.status) === true;
+    if (incoming.status < 300 || accepted) {
       const { value, body } = await read(incoming);
-      const verdict = rules.length === 0 ? FINE : classify(incoming.status, JSON.stringify(body), rules);
+      const verdict = accepted || rules.length === 0 ? FINE : classify(incoming.status, JSON.stringify(body), rules);
       if (verdict.outcome !== 'ok') {
         await (value as Partial<Pick<Page, 'discard'>>).discard?.();
         return failed(verdict);
@@ -212,10 +214,10 @@ export class Caller {
 
   /** The auth's own way to the vendor: tried again like any call, but without credentials and outside the pace. */
   #exchange({ meter, signal }: Errand<unknown>): Exchange {
-    return async ({ path, form, body, headers }) => {
+    return async ({ path, method = 'POST', form, body, headers }) => {
       const request: Request = {
         path,
-        method: 'POST',
+        method,
         repeatable: true,
         errors: [{ status: [400, 401, 403], as: 'credentials', because: 'the credentials are not accepted' }],
         ...(form === undefined ? {} : { form }),
@@ -333,6 +335,7 @@ function discard({ body }: Dispatcher.ResponseData): void {
 /** An answer without the list it should hold may be an error that no rule knew. */
 function assertFound(request: Request, value: unknown): void {
   if (!('records' in request) || ('absent' in request && request.absent === 'empty')) return;
+  if ('single' in request && (value as Page).records === 0) throw new CollectError('vendor', 'the answer is empty');
   if ((value as { found?: boolean }).found !== false) return;
   const list = request.records === '' ? 'list of records' : `list '${request.records}'`;
   throw new CollectError('vendor', `the answer holds no ${list}`);

@@ -9,6 +9,7 @@ import { type Asked, readList } from './list.ts';
 import type { Clock, Headers, Pace } from './pace.ts';
 import { type Page, PageBuffer } from './page.ts';
 import type { Next, Paginator, Query } from './paginate.ts';
+import type { Split } from './records.ts';
 import type { Rule } from './retry.ts';
 
 /** What a collector tells of its vendor's API. */
@@ -23,6 +24,8 @@ export interface HttpOptions {
   readonly concurrency?: number;
   /** Hosts (with their subdomains) that redirects and next links may lead to with credentials. */
   readonly trusted?: readonly string[];
+  /** Further base URLs of the vendor, which calls may name in full. */
+  readonly others?: readonly URL[];
 }
 
 /** What the program decides for every vendor. */
@@ -59,6 +62,8 @@ export interface Request {
   readonly form?: Readonly<Record<string, string>>;
   /** Whether a call that is no GET may be sent again when its answer did not arrive. */
   readonly repeatable?: boolean;
+  /** Statuses beside 2xx that `json` hands back as answers. */
+  readonly accept?: readonly number[];
   /** Rules that come before the collector's. */
   readonly errors?: readonly Rule[];
 }
@@ -70,6 +75,10 @@ export interface ListRequest extends Request {
   readonly paginate?: Paginator;
   /** A body without the list means no records; otherwise it is an error. */
   readonly absent?: 'empty';
+  /** The body is one record. */
+  readonly single?: true;
+  /** Takes the records out of a body that is no JSON. */
+  readonly split?: Split;
   readonly edit?: (record: Uint8Array) => Uint8Array;
 }
 

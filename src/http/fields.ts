@@ -23,7 +23,7 @@ export function rawValue(record: Uint8Array, path: readonly string[]): Uint8Arra
   return member === undefined ? undefined : record.subarray(member.value, member.end);
 }
 
-/** The record without the member at a path, however often it is there; the same bytes where there is none. */
+/** The record without what stands at a path, however often it is there; `*` is any key and any element. The same bytes where there is nothing. */
 export function withoutMember(record: Uint8Array, path: readonly string[]): Uint8Array {
   let out = record;
   for (let member = findMember(out, path); member !== undefined; member = findMember(out, path)) {
@@ -39,8 +39,8 @@ function cutOut(record: Uint8Array, member: Member): Uint8Array {
   else {
     // The last member takes the comma before it along.
     do start -= 1;
-    while (start > 0 && record[start] !== COMMA && record[start] !== OPEN_OBJECT);
-    if (record[start] === OPEN_OBJECT) start += 1;
+    while (start > 0 && record[start] !== COMMA && record[start] !== OPEN_OBJECT && record[start] !== OPEN_ARRAY);
+    if (record[start] !== COMMA) start += 1;
   }
   return Buffer.concat([record.subarray(0, start), record.subarray(end)]);
 }
@@ -59,40 +59,44 @@ export function keeping(fields: JsonObject): (record: Uint8Array) => Uint8Array 
   };
 }
 
-/** An edit that leaves out fields which are secrets, by dotted path. */
+/** An edit that leaves out fields which are secrets, by dotted path; `*` is any key and any element. */
 export function dropping(paths: readonly string[]): (record: Uint8Array) => Uint8Array {
   const split = paths.map((path) => path.split('.'));
   return (record) => split.reduce(withoutMember, record);
 }
 
-function findMember(record: Uint8Array, path: readonly string[]): Member | undefined {
-  let at = skipSpace(record, 0);
-  let member: Member | undefined;
-  for (const key of path) {
-    if (record[at] !== OPEN_OBJECT) return undefined;
-    member = memberOf(record, at + 1, Buffer.from(key));
-    if (member === undefined) return undefined;
-    at = member.value;
-  }
-  return member;
-}
-
-function memberOf(record: Uint8Array, from: number, key: Uint8Array): Member | undefined {
-  let i = skipSpace(record, from);
-  while (record[i] === QUOTE) {
-    const start = i;
-    i = skipString(record, i);
-    const found = i - start - 2 === key.length && same(record, start + 1, key);
-    i = skipSpace(record, i);
-    if (record[i] !== COLON) return undefined;
-    const value = skipSpace(record, i + 1);
-    i = skipValue(record, value);
-    if (found) return { key: start, value, end: i };
-    i = skipSpace(record, i);
-    if (record[i] !== COMMA) return undefined;
-    i = skipSpace(record, i + 1);
+function findMember(record: Uint8Array, path: readonly string[], from = 0): Member | undefined {
+  const [key = '', ...rest] = path;
+  const wanted = key === '*' ? undefined : Buffer.from(key);
+  for (const member of membersOf(record, skipSpace(record, from), wanted)) {
+    const found = rest.length === 0 ? member : findMember(record, rest, member.value);
+    if (found !== undefined) return found;
   }
   return undefined;
+}
+
+/** The members of the object at `from` that have this key; without a key all of them, or the elements of an array. */
+function* membersOf(record: Uint8Array, from: number, wanted: Uint8Array | undefined): Generator<Member> {
+  const object = record[from] === OPEN_OBJECT;
+  if (!object && (record[from] !== OPEN_ARRAY || wanted !== undefined)) return;
+  let i = skipSpace(record, from + 1);
+  while (i < record.length && record[i] !== CLOSE_OBJECT && record[i] !== CLOSE_ARRAY) {
+    const key = i;
+    let found = true;
+    if (object) {
+      i = skipString(record, i);
+      found = wanted === undefined || (i - key - 2 === wanted.length && same(record, key + 1, wanted));
+      i = skipSpace(record, i);
+      if (record[i] !== COLON) return;
+      i = skipSpace(record, i + 1);
+    }
+    const value = i;
+    i = skipValue(record, value);
+    if (found) yield { key, value, end: i };
+    i = skipSpace(record, i);
+    if (record[i] !== COMMA) return;
+    i = skipSpace(record, i + 1);
+  }
 }
 
 function same(record: Uint8Array, at: number, key: Uint8Array): boolean {

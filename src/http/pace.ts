@@ -95,7 +95,8 @@ export interface PacerOptions {
 export class Pacer {
   #active = 0;
   #pausedUntil = 0;
-  #left: { remaining: number; reset: number } | undefined;
+  /** What is left of each limit that the vendor tells, by its header. */
+  readonly #left = new Map<string, { remaining: number; readonly reset: number }>();
   readonly #windows: readonly Window[];
   readonly #watched: readonly HeaderPace[];
   readonly #waiting: (() => void)[] = [];
@@ -136,7 +137,7 @@ export class Pacer {
     }
     const now = this.#clock.now();
     for (const window of this.#windows) window.starts.push(now);
-    if (this.#left !== undefined) this.#left.remaining -= 1;
+    for (const left of this.#left.values()) left.remaining -= 1;
     let left = false;
     return () => {
       if (!left) this.#leave();
@@ -172,15 +173,15 @@ export class Pacer {
       const reset =
         resetAt(header(headers, watched.reset ?? ''), now, header(headers, 'date')) ?? now + watched.window * 1000;
       const kept = Number.isFinite(total) ? Math.ceil(total * this.#options.headroom) : 0;
-      this.#left = { remaining: remaining - kept - (this.#active - 1), reset };
+      this.#left.set(watched.remaining, { remaining: remaining - kept - (this.#active - 1), reset });
     }
   }
 
   #wakeAt(): number {
     let at = this.#pausedUntil;
-    if (this.#left !== undefined && this.#left.remaining <= 0) {
-      if (this.#left.reset > this.#clock.now()) at = Math.max(at, this.#left.reset);
-      else this.#left = undefined;
+    for (const [name, { remaining, reset }] of this.#left) {
+      if (reset <= this.#clock.now()) this.#left.delete(name);
+      else if (remaining <= 0) at = Math.max(at, reset);
     }
     for (const { starts, requests, milliseconds } of this.#windows) {
       while ((starts[0] ?? Number.POSITIVE_INFINITY) + milliseconds <= this.#clock.now()) starts.shift();

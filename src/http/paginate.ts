@@ -33,7 +33,12 @@ export interface Paginator {
   readonly ahead?: (first: Seen) => readonly Next[] | undefined;
 }
 
-function named(about: string, next: (seen: Seen) => Next | undefined, extra: Partial<Paginator> = {}): Paginator {
+/** A paginator of one's own; `about` says in a word what it goes by. */
+export function paginator(
+  about: string,
+  next: (seen: Seen) => Next | undefined,
+  extra: Partial<Paginator> = {},
+): Paginator {
   return Object.assign((seen: Seen) => next(seen), { about, ...extra });
 }
 
@@ -44,7 +49,7 @@ export function linkHeader({ untilEmpty = false } = {}): Paginator {
     const url = nextLink(header(seen.headers, 'link'));
     return url === undefined ? undefined : { url };
   };
-  return named('Link header', next, { fromHeaders: !untilEmpty });
+  return paginator('Link header', next, { fromHeaders: !untilEmpty });
 }
 
 /** The target of `rel="next"` in a `Link` header. */
@@ -58,7 +63,7 @@ export function nextLink(link: string | undefined): string | undefined {
 
 /** The whole next URL stands in the body. */
 export function nextUrl(path: string): Paginator {
-  return named(`next URL in ${path}`, ({ body }) => {
+  return paginator(`next URL in ${path}`, ({ body }) => {
     const url = textAt(body, path);
     return url === undefined ? undefined : { url };
   });
@@ -66,7 +71,7 @@ export function nextUrl(path: string): Paginator {
 
 /** Options of a cursor. */
 interface CursorOptions {
-  /** Name of the parameter it is sent back in. */
+  /** Name of the parameter it is sent back in; in a body a dotted path. */
   readonly as: string;
   /** Sent in the JSON body instead of the query. */
   readonly inBody?: boolean;
@@ -78,7 +83,7 @@ interface CursorOptions {
 
 /** A cursor in the body, sent back as a parameter; its absence ends the list. */
 export function cursor(path: string, { as, inBody = false, more, untilEmpty = false }: CursorOptions): Paginator {
-  return named(`cursor ${path} -> ${as}`, ({ body, sent, records }) => {
+  return paginator(`cursor ${path} -> ${as}`, ({ body, sent, records }) => {
     if (untilEmpty && records === 0) return undefined;
     const value = textAt(body, path);
     const promised = more === undefined ? undefined : at(body, more);
@@ -88,10 +93,15 @@ export function cursor(path: string, { as, inBody = false, more, untilEmpty = fa
         throw new CollectError('incomplete', `the vendor says there is more (${more}) but gives no cursor (${path})`);
       return undefined;
     }
-    return inBody
-      ? { body: { ...(isObject(sent) ? sent : {}), [as]: value } as JsonObject }
-      : { query: { [as]: value } };
+    return inBody ? { body: withValue(sent, as, at(body, path) ?? value) } : { query: { [as]: value } };
   });
+}
+
+/** A JSON object with another value at a dotted path. */
+function withValue(object: Json | undefined, path: string, value: Json): JsonObject {
+  const [key = '', ...rest] = path.split('.');
+  const own = isObject(object) ? object : {};
+  return { ...own, [key]: rest.length === 0 ? value : withValue(own[key], rest.join('.'), value) };
 }
 
 /** Options of counted pages. */
@@ -123,12 +133,12 @@ export function offset({ as, total, size, parallel = false }: CountedOptions): P
     for (let start = first.records; start < declared; start += first.records) out.push({ query: { [as]: start } });
     return out;
   };
-  return named(`offset ${as}`, next, parallel ? { ahead } : {});
+  return paginator(`offset ${as}`, next, parallel ? { ahead } : {});
 }
 
 /** A page number that counts up. */
 export function pageNumber({ as, total, size, first = 1 }: CountedOptions & { readonly first?: number }): Paginator {
-  return named(`page number ${as}`, (seen) => {
+  return paginator(`page number ${as}`, (seen) => {
     const number = Number(seen.url.searchParams.get(as) ?? first);
     const pages = total === undefined ? undefined : numberAt(seen.body, total);
     const more = pages === undefined ? seen.records >= size : seen.total < pages && seen.records > 0;

@@ -11,6 +11,17 @@ export interface RecordOptions {
   readonly edit?: (record: Uint8Array) => Uint8Array;
 }
 
+/** Takes records out of a body as it streams by. */
+export interface Splitter {
+  /** Reads a chunk and returns what it holds of lines, each a record's JSON; a record may come in pieces. */
+  write(chunk: Uint8Array): readonly Uint8Array[];
+  /** Ends the body. */
+  end(): BodyFacts;
+}
+
+/** Makes a splitter for one body. */
+export type Split = (options: Pick<RecordOptions, 'edit' | 'maxRecord'>) => Splitter;
+
 /** What a body held beside its records. */
 export interface BodyFacts {
   /** How many records were passed on. */
@@ -67,7 +78,7 @@ function isSpace(byte: number): boolean {
  * commas stand between values, and the body ends where its JSON does. The first record is parsed whole as well.
  * @throws {CollectError} vendor when the body is no JSON, refused when a record is larger than allowed
  */
-export class RecordSplitter {
+export class RecordSplitter implements Splitter {
   #records = 0;
   #found = false;
   readonly #path: readonly string[];

@@ -20,12 +20,15 @@ export interface Rule {
   readonly as: Outcome;
   /** What to tell the operator, as a clause. */
   readonly because?: string;
+  /** Seconds to wait where the answer tells none. */
+  readonly wait?: number;
 }
 
 /** A verdict on one answer. */
 export interface Verdict {
   readonly outcome: Outcome;
   readonly because?: string;
+  readonly wait?: number;
 }
 
 const RETRYABLE = new Set([408, 425, 500, 502, 503, 504, 507, 509, 520, 521, 522, 523, 524, 529]);
@@ -37,7 +40,8 @@ export function classify(status: number, text: string, rules: readonly Rule[]): 
     if (statuses !== undefined && !statuses.includes(status)) continue;
     if (statuses === undefined && rule.body === undefined) continue;
     if (rule.body !== undefined && !rule.body.test(text)) continue;
-    return rule.because === undefined ? { outcome: rule.as } : { outcome: rule.as, because: rule.because };
+    const { as: outcome, because, wait } = rule;
+    return { outcome, ...(because === undefined ? {} : { because }), ...(wait === undefined ? {} : { wait }) };
   }
   if (status >= 200 && status < 300) return { outcome: 'ok' };
   if (status === 401) return { outcome: 'credentials' };

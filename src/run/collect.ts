@@ -123,7 +123,7 @@ async function readOnce(options: CollectOptions, parent: Spool | undefined): Pro
         for await (const lines of batch.lines()) await take(lines);
         tally.records += batch.records;
       } else {
-        await take(batch.map((record) => Buffer.from(`${JSON.stringify(record)}\n`)));
+        await take(batch.map((record) => lineOf(record, dataset.definition.secrets)));
         tally.records += batch.length;
       }
       tally.pages += 1;
@@ -166,38 +166,64 @@ export async function* batchesOf(
   const { definition } = options.dataset;
   if (isCustom(definition)) yield* definition.collect(contextOf(options, parent));
   else if (parent !== undefined) yield* childPages(options, definition as Children<unknown>, parent);
-  else {
-    for await (const page of options.http.pages(listRequest(options, definition))) {
-      noteTotal(options.tally, definition, page);
-      yield page;
-    }
-  }
+  else yield* listPages(options, definition);
 }
 
-function noteTotal(tally: Tally, listing: Listing<unknown>, page: Page): void {
-  if (listing.total === undefined) return;
-  const declared = numberAt(page.body, listing.total);
-  if (declared !== undefined) tally.expected = declared;
+/** The pages of one list, held against the total that the vendor declares of it. */
+async function* listPages(options: ReadOptions, listing: Listing<unknown>, kept?: JsonObject): AsyncGenerator<Page> {
+  const { tally, http } = options;
+  let declared: number | undefined;
+  let records = 0;
+  for await (const page of http.pages(listRequest(options, listing, kept))) {
+    const total = listing.total === undefined ? undefined : numberAt(page.body, listing.total);
+    if (total !== undefined) tally.expected = (tally.expected ?? 0) + total - (declared ?? 0);
+    declared = total ?? declared;
+    records += page.records;
+    yield page;
+  }
+  assertTotal(records, declared, listing);
+}
+
+/** @throws {CollectError} incomplete when fewer came than the vendor declared */
+function assertTotal(records: number, declared: number | undefined, { path, drift = 0 }: Listing<unknown>): void {
+  if (declared === undefined || records >= Math.floor(declared * (1 - drift))) return;
+  throw new CollectError('incomplete', `${path}: ${records} records came of ${declared} that the vendor declared`);
 }
 
 /** The call of a listing with what is done to each of its records: secrets out, the parent's fields in. */
 function listRequest(options: ReadOptions, listing: Listing<unknown>, kept?: JsonObject): ListRequest {
-  const { paginate, ...request } = { ...requestOf(listing, options.settings), paginate: listing.paginate };
   const edits = [
     ...(listing.secrets === undefined ? [] : [dropping(listing.secrets)]),
     ...(kept === undefined ? [] : [keeping(kept)]),
   ];
   return {
-    ...request,
-    ...(paginate === undefined ? {} : { paginate: paginate ?? lastPage }),
-    ...(listing.absent === undefined ? {} : { absent: listing.absent }),
+    ...requestOf(listing, options.settings),
     ...(edits.length === 0
       ? {}
       : { edit: (record: Uint8Array) => edits.reduce((bytes, change) => change(bytes), record) }),
   };
 }
 
-const lastPage = Object.assign(() => undefined, { about: 'one page' });
+/** The API as a generator sees it: no page brings the fields that are secrets. */
+function withoutSecrets({ http, dataset: { definition } }: ReadOptions): Http {
+  if (definition.secrets === undefined) return http;
+  const drop = dropping(definition.secrets);
+  const edited = (request: ListRequest): ListRequest => {
+    const { edit } = request;
+    return { ...request, edit: edit === undefined ? drop : (record) => edit(drop(record)) };
+  };
+  return {
+    concurrency: http.concurrency,
+    json: (request) => http.json(request),
+    page: (request) => http.page(edited(request)),
+    pages: (request) => http.pages(edited(request)),
+  };
+}
+
+/** A generator's own record as a line. */
+export function lineOf(record: JsonObject, secrets: readonly string[] = []): Uint8Array {
+  return dropping(secrets)(Buffer.from(`${JSON.stringify(record)}\n`));
+}
 
 /** Every parent's list, several at once, handed on in the parents' order. */
 async function* childPages(options: ReadOptions, children: Children<unknown>, parent: Spool): AsyncGenerator<Page> {
@@ -206,7 +232,7 @@ async function* childPages(options: ReadOptions, children: Children<unknown>, pa
       if (children.where?.(record) === false) continue;
       const kept = children.keep === undefined ? undefined : keptOf(children.keep, record);
       const listing = { ...children, path: fill(children.path, record) };
-      yield options.http.pages(listRequest(options, listing, kept));
+      yield listPages(options, listing, kept);
     }
   };
   yield* inOrder(open(), options.http.concurrency);
@@ -256,10 +282,10 @@ function fill(path: string, record: JsonObject): string {
 }
 
 function contextOf(options: ReadOptions, parent: Spool | undefined): Context<unknown> {
-  const { http, settings, signal, at, cursor, sleep, warn, tally } = options;
+  const { settings, signal, at, cursor, sleep, warn, tally } = options;
   return {
     settings,
-    http,
+    http: withoutSecrets(options),
     signal,
     at,
     cursor,

@@ -5,7 +5,7 @@ import { type Spool, SpoolWriter, spoolRecords } from '../envelope/spool.ts';
 import type { Client } from '../http/client.ts';
 import { systemClock } from '../http/pace.ts';
 import type { ActiveCollector, PlannedDataset } from './activate.ts';
-import { batchesOf, isPage, newTally } from './collect.ts';
+import { batchesOf, isPage, lineOf, newTally } from './collect.ts';
 
 /** What taking a sample needs. */
 export interface SampleOptions {
@@ -57,7 +57,7 @@ async function sampleSpool(dataset: PlannedDataset, most: number, options: Sampl
       parents,
     )) {
       if (isPage(batch)) for await (const lines of batch.lines()) await writer.write(lines);
-      else await writer.write(batch.map((record) => Buffer.from(`${JSON.stringify(record)}\n`)));
+      else await writer.write(batch.map((record) => lineOf(record, dataset.definition.secrets)));
       tally.records += isPage(batch) ? batch.records : batch.length;
       if (tally.records >= most) break;
     }

@@ -99,6 +99,17 @@ describe('a record without a member', () => {
     );
   });
 
+  it('loses what stands under any key and in any element', () => {
+    const edit = dropping(['*.secret', 'list.*.x', 'all.*']);
+    const record = '{"a":{"secret":1,"b":2},"list":[{"x":1}, {"y":2,"x":3} ,4],"all":[1,{"z":2}],"secret":"stays"}';
+    expect(JSON.parse(Buffer.from(edit(Buffer.from(record))).toString())).toEqual({
+      a: { b: 2 },
+      list: [{}, { y: 2 }, 4],
+      all: [],
+      secret: 'stays',
+    });
+  });
+
   it('holds no copy of a secret that stands there twice', () => {
     const edit = dropping(['secret']);
     const out = Buffer.from(edit(Buffer.from('{"secret":"one","id":1,"secret":"two"}'))).toString();

@@ -142,6 +142,16 @@ describe('headers of the limit', () => {
     expect(starts.at(-1)).toBeGreaterThanOrEqual(reset * 1000);
   });
 
+  it('of several limits hold each', async () => {
+    const clock = fakeClock();
+    const pace = pacer([resetHeader('x-second', 'x-second-reset'), resetHeader('x-hour', 'x-hour-reset')], { clock });
+    await pace.turn(undefined, ignore);
+    pace.observe({ 'x-second': '0', 'x-second-reset': '1', 'x-hour': '0', 'x-hour-reset': '100' });
+    expect(pace.pausedFor()).toBe(100_000);
+    pace.observe({ 'x-second': '9', 'x-second-reset': '1', 'x-hour': '80', 'x-hour-reset': '90' });
+    expect(pace.pausedFor()).toBe(0);
+  });
+
   it('count requests under way, which the vendor has not seen yet', async () => {
     const clock = fakeClock();
     const pace = pacer([watched], { clock });

@@ -88,6 +88,11 @@ describe('cursors', () => {
       body: { filter: 1, after: 'b' },
     });
     expect(inBody(seen({ body: { next: 'b' } }))).toEqual({ body: { after: 'b' } });
+    expect(inBody(seen({ body: { next: 7 } }))).toEqual({ body: { after: 7 } });
+    const deep = cursor('page.end', { as: 'variables.after', inBody: true });
+    expect(deep(seen({ body: { page: { end: 'b' } }, sent: { query: 'q', variables: { first: 5 } } }))).toEqual({
+      body: { query: 'q', variables: { first: 5, after: 'b' } },
+    });
   });
 });
 
