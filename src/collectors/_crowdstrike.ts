@@ -93,12 +93,14 @@ const GONE = 0.01;
 
 /** The records behind a list of ids. The details of a page are fetched, several calls at once, before the next is read. */
 export async function* detailed(
-  { http, expect, warn }: Pick<Context<unknown>, 'http' | 'expect' | 'warn'>,
+  { http, expect, warn, from }: Pick<Context<unknown>, 'http' | 'expect' | 'warn' | 'from'>,
   { list, id, size, ask }: Details,
 ): AsyncGenerator<Page> {
-  let declared = 0;
-  let listed = 0;
-  let gone = 0;
+  let declared = numberAt(from, 'declared') ?? 0;
+  let listed = numberAt(from, 'listed') ?? 0;
+  let gone = numberAt(from, 'gone') ?? 0;
+  const place = at(from, 'list');
+  const request = { absent: 'empty', ...list, errors: listErrors } as const;
   const fetched = async (ids: readonly string[]): Promise<readonly Page[]> => {
     const page = await http.page({ absent: 'empty', ...ask(ids), records: 'resources', errors: batchErrors });
     assertOnlyMissing(page);
@@ -112,18 +114,31 @@ export async function* detailed(
     if (gone <= declared * GONE) return [];
     throw new CollectError('incomplete', `${gone} of ${declared} that were listed do not come when asked for`);
   };
-  for await (const page of http.pages({ absent: 'empty', ...list, errors: listErrors })) {
+  const pages = place === null ? [] : http.pages(place === undefined ? request : { ...request, from: place });
+  for await (const page of pages) {
     declared = Math.max(declared, numberAt(page.body, 'meta.pagination.total') ?? 0);
     expect(declared);
     const ids = await idsIn(page, id);
     listed += ids.length;
-    yield* inOrder(batches(ids, size).map(fetched));
+    const behind = () => ({ list: page.next ?? null, declared, listed, gone });
+    yield* placedLast(inOrder(batches(ids, size).map(fetched)), behind);
   }
   if (listed < declared) {
     throw new CollectError('incomplete', `${listed} ids came of ${declared} that the vendor declared`);
   }
   if (gone > 0) warn(`${gone} of ${declared} were removed while they were read`);
   expect(listed - gone);
+}
+
+/** Pages of which the last tells how to go on behind them all. */
+async function* placedLast(pages: AsyncIterable<Page>, next: () => Json): AsyncGenerator<Page> {
+  let held: Page | undefined;
+  for await (const page of pages) {
+    if (held !== undefined) yield held;
+    const { next: _, ...unplaced } = page;
+    held = unplaced;
+  }
+  if (held !== undefined) yield { ...held, next: next() };
 }
 
 /** What was asked for at once, in the order it was asked for. */

@@ -57,15 +57,18 @@ function statusOf(body: unknown): JobStatus {
   if (state === undefined) throw new CollectError('vendor', 'the status of an export is none that is known');
   return {
     state,
-    chunks: idsAt(body, 'chunks_available'),
-    lost: idsAt(body, 'chunks_failed').length + idsAt(body, 'chunks_cancelled').length,
+    chunks: numbersAt(body, 'chunks_available'),
+    lost: numbersAt(body, 'chunks_failed').length + numbersAt(body, 'chunks_cancelled').length,
     declared: numberAt(body, 'chunks_available_count'),
     total: numberAt(body, 'total_chunks'),
     empty: numberAt(body, 'empty_chunks_count'),
   };
 }
 
-function idsAt(body: unknown, path: string): readonly string[] {
+function numbersAt(body: unknown, path: string): readonly string[] {
   const found = at(body, path);
-  return Array.isArray(found) ? found.map(String) : [];
+  if (!Array.isArray(found)) return [];
+  const chunks = found.map(String);
+  if (chunks.every((chunk) => /^\d+$/.test(chunk))) return chunks;
+  throw new CollectError('vendor', 'a chunk of an export has no number');
 }

@@ -66,6 +66,8 @@ export interface Custom<V> extends ResourceFacts {
   readonly each?: string;
   /** Fields it adds to the vendor's records, `_name` -> what it is. */
   readonly adds?: Readonly<Record<string, string>>;
+  /** It goes on from `context.from` when the run before was killed; each of its pages says where in `next`. */
+  readonly resumes?: true;
   /** A cheap call that needs the same permission: what `doctor` tries instead of an export. */
   readonly probe?: Request;
   collect(context: Context<V>): AsyncIterable<Page | readonly JsonObject[]>;
@@ -88,6 +90,8 @@ export interface Context<V> {
   readonly signal: AbortSignal;
   /** The run's start. */
   readonly at: Date;
+  /** The `next` of the last page that an interrupted run has kept; undefined to begin at the start. */
+  readonly from: Json | undefined;
   /** The records of the resource named in `each`. */
   parents(): AsyncIterable<JsonObject>;
   /** Tells how many records the vendor declared; fewer is incomplete. */

@@ -50,6 +50,7 @@ export default defineCollector({
       id: 'device_id',
       needs: 'Hosts: read',
       probe: { path: SCROLL, query: { limit: 1 } },
+      resumes: true,
       collect: hosts,
     },
     host_groups: {
@@ -75,7 +76,7 @@ export default defineCollector({
       }),
       records: 'resources',
       absent: 'empty',
-      paginate: cursor('meta.pagination.after', { as: 'after' }),
+      paginate: cursor('meta.pagination.after', { as: 'after', lives: 120 }),
       total: TOTAL,
       // Findings open and close while the list is read.
       drift: 0.01,
@@ -89,6 +90,7 @@ export default defineCollector({
       id: 'aid',
       needs: 'Zero Trust Assessment: read',
       probe: { path: ASSESSED, query: { filter: EVERY, limit: 1 } },
+      resumes: true,
       collect: assessments,
     },
   },
@@ -111,7 +113,7 @@ function hosts(context: Context<Settings>): AsyncGenerator<Page> {
       path: SCROLL,
       query: { limit: 5000 },
       records: 'resources',
-      paginate: cursor('meta.pagination.offset', { as: 'offset', untilEmpty: true }),
+      paginate: cursor('meta.pagination.offset', { as: 'offset', untilEmpty: true, lives: 120 }),
     },
     id: '',
     size: 1000,

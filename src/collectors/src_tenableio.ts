@@ -51,6 +51,7 @@ export default defineCollector({
       id: 'id',
       needs: NEEDS,
       probe: { path: '/assets/export/status' },
+      resumes: true,
       collect: (context) => exported(context, '/assets/export', { chunk_size: 1000, filters: {} }),
     },
     vulnerabilities: {
@@ -60,6 +61,7 @@ export default defineCollector({
       id: ['asset.uuid', 'plugin.id', 'port.port', 'port.protocol'],
       needs: NEEDS,
       probe: { path: '/vulns/export/status' },
+      resumes: true,
       collect: (context) =>
         exported(context, '/vulns/export', {
           num_assets: 500,
@@ -76,6 +78,7 @@ export default defineCollector({
       repeats: true,
       needs: NEEDS,
       probe: { path: '/compliance/export/status' },
+      resumes: true,
       collect: (context) => exported(context, '/compliance/export', { num_findings: 5000, filters: {} }),
     },
     was: {
@@ -85,6 +88,7 @@ export default defineCollector({
       id: 'finding_id',
       needs: NEEDS,
       probe: { path: '/was/v1/export/vulns/status', errors: [UNLICENSED] },
+      resumes: true,
       collect: (context) =>
         exported(
           context,

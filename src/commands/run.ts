@@ -19,6 +19,7 @@ export interface RunFlags extends SessionFlags {
   readonly deadline: number;
   readonly acceptShrink: readonly string[];
   readonly full?: boolean;
+  readonly fresh?: boolean;
   readonly output: 'table' | 'json' | 'markdown';
 }
 
@@ -55,6 +56,7 @@ export async function run(flags: RunFlags, session?: Session): Promise<number> {
         deadline: flags.deadline,
         acceptShrink: patternsOf(flags.acceptShrink),
         full: flags.full === true,
+        resume: flags.fresh === true ? 0 : plan.program.CYBER_COLLECT_RESUME_HOURS * 3600,
         signal: interruption.signal,
         signalCode: interruption.code,
       });

@@ -18,6 +18,10 @@ export const programShape = {
     'Share of a vendor’s rate limit left to your other tools, in percent',
     integer(10, 0, 90),
   ),
+  CYBER_COLLECT_RESUME_HOURS: setting(
+    'Hours within which a run goes on where an interrupted one stopped; 0 never',
+    integer(6, 0, 168),
+  ),
   CYBER_COLLECT_SHRINK_RECORDS: setting('A dataset that lost at least this many records is held back', integer(5, 1)),
   CYBER_COLLECT_SHRINK_PERCENT: setting(
     '... if that is also at least this share of it, in percent',

@@ -1,4 +1,5 @@
 import { createHash, type Hash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
 import { type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { CollectError } from '../errors.ts';
@@ -16,7 +17,7 @@ const READ_SIZE = 256 * 1024;
 const FLUSH_SIZE = 512 * 1024;
 const MAX_RANGES = 512; // below IOV_MAX
 
-/** Writes a spool under a temporary name; only `finish` makes it exist. */
+/** Writes a spool under a temporary name; only `finish` makes it exist. One that was left half-written can be gone on with. */
 export class SpoolWriter {
   #bytes = 0;
   #waiting: Uint8Array[] = [];
@@ -36,17 +37,51 @@ export class SpoolWriter {
     return new SpoolWriter(path, await open(`${path}.tmp`, 'w', 0o600));
   }
 
+  /**
+   * Goes on behind the first `bytes` of a half-written spool; `seen` is told what they are.
+   * @throws {CollectError} expired when they are not there
+   */
+  static async resume(path: string, bytes: number, seen: (chunk: Uint8Array) => Promise<void>): Promise<SpoolWriter> {
+    const gone = new CollectError('expired', `${path}.tmp is not as it was left`);
+    const left = await open(`${path}.tmp`, 'r+').catch(() => undefined);
+    if (left === undefined) throw gone;
+    try {
+      if ((await left.stat()).size < bytes) throw gone;
+      await left.truncate(bytes);
+    } finally {
+      await left.close();
+    }
+    const writer = new SpoolWriter(path, await open(`${path}.tmp`, 'a', 0o600));
+    for await (const chunk of createReadStream(`${path}.tmp`, { highWaterMark: READ_SIZE })) {
+      writer.#hash.update(chunk);
+      writer.#bytes += chunk.length;
+      await seen(chunk);
+    }
+    return writer;
+  }
+
+  /** Bytes that are in the file. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** Bytes that are to be written. */
+  get waiting(): number {
+    return this.#waitingBytes;
+  }
+
   /** Appends whole lines; the chunks must not change afterwards. */
   async write(lines: readonly Uint8Array[]): Promise<void> {
     for (const part of lines) {
       this.#hash.update(part);
       this.#waiting.push(part);
       this.#waitingBytes += part.length;
-      if (this.#waitingBytes >= FLUSH_SIZE || this.#waiting.length >= MAX_RANGES) await this.#flush();
+      if (this.#waitingBytes >= FLUSH_SIZE || this.#waiting.length >= MAX_RANGES) await this.flush();
     }
   }
 
-  async #flush(): Promise<void> {
+  /** Puts all that was written so far into the file. */
+  async flush(): Promise<void> {
     let parts = this.#waiting;
     let left = this.#waitingBytes;
     this.#waiting = [];
@@ -61,10 +96,15 @@ export class SpoolWriter {
 
   /** Closes the spool and gives it its name. */
   async finish(records: number): Promise<Spool> {
-    await this.#flush();
+    await this.flush();
     await this.#file.close();
     await rename(`${this.#path}.tmp`, this.#path);
     return { path: this.#path, bytes: this.#bytes, records, sha256: this.#hash.digest('hex') };
+  }
+
+  /** Leaves what is in the file for later. */
+  async pause(): Promise<void> {
+    await this.#file.close();
   }
 
   /** Throws the spool away. */

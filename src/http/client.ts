@@ -1,11 +1,11 @@
 import { setMaxListeners } from 'node:events';
 import type { Dispatcher } from 'undici';
 import { CollectError } from '../errors.ts';
-import type { Json } from '../json.ts';
+import { at, type Json, numberAt, textAt } from '../json.ts';
 import type { Answer, Auth } from './auth.ts';
 import { readAnswer, readPage } from './body.ts';
 import { Caller } from './call.ts';
-import { type Asked, readList } from './list.ts';
+import { type Asked, type Place, readList } from './list.ts';
 import type { Clock, Headers, Pace } from './pace.ts';
 import { type Page, PageBuffer } from './page.ts';
 import type { Next, Paginator, Query } from './paginate.ts';
@@ -79,6 +79,8 @@ export interface ListRequest extends Request {
   readonly single?: true;
   /** Takes the records out of a body that is no JSON. */
   readonly split?: Split;
+  /** Goes on behind a page of an earlier reading: that page's `next`. */
+  readonly from?: Json;
   readonly edit?: (record: Uint8Array) => Uint8Array;
 }
 
@@ -172,7 +174,11 @@ export class Client {
         page,
         follow: (asked: Asked, next: Next) => this.#follow(asked, next),
       };
-      for await (const read of readList(source, { request, url: this.#url(request) })) {
+      const from = request.from === undefined ? undefined : resumed(request.from);
+      const url = from === undefined ? this.#url(request) : new URL(from.url);
+      this.#caller.assertOurs(url, 'the place to go on from');
+      const body = from?.body === undefined ? {} : { body: from.body };
+      for await (const read of readList(source, { request: { ...request, ...body }, url }, from?.records ?? 0)) {
         early.delete(read);
         yield read;
       }
@@ -196,6 +202,16 @@ export class Client {
     setQuery(url, request.query ?? {});
     return url;
   }
+}
+
+/** @throws {CollectError} expired when it is no place that a page named, or an old one */
+function resumed(from: Json): Place {
+  const url = textAt(from, 'url');
+  const until = numberAt(from, 'until') ?? 0;
+  if (url === undefined || Date.now() > until) {
+    throw new CollectError('expired', 'the vendor no longer knows where the interrupted reading stopped');
+  }
+  return { url, body: at(from, 'body'), records: numberAt(from, 'records') ?? 0, until };
 }
 
 function setQuery(url: URL, query: Query): void {

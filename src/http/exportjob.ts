@@ -1,12 +1,12 @@
 import { CollectError } from '../errors.ts';
-import { textAt } from '../json.ts';
+import { type Json, textAt } from '../json.ts';
 import type { Http, ListRequest, Request } from './client.ts';
 import type { Page } from './page.ts';
 
 /** Where an export stands. */
 export interface JobStatus {
   readonly state: 'working' | 'finished' | 'failed';
-  /** Ids of the chunks that can be fetched. */
+  /** Numbers of the chunks that can be fetched. */
   readonly chunks: readonly string[];
   /** How many chunks are lost. */
   readonly lost: number;
@@ -44,6 +44,7 @@ export interface Patience {
 /** What an export needs of its collector's context. */
 interface Way {
   readonly http: Http;
+  readonly from: Json | undefined;
   sleep(seconds: number): Promise<void>;
 }
 
@@ -63,9 +64,14 @@ const MISSES = 5;
  * The pages of an export, a chunk each, as they become available. An export that is still under way when nobody wants it
  * any more, or for too long, is cancelled.
  */
-export async function* exportPages({ http, sleep }: Way, job: ExportJob, patience: Patience): AsyncGenerator<Page> {
-  const id = await start(http, job);
-  const fetched: Fetched = { records: new Map(), fingerprints: new Set(), misses: new Map() };
+export async function* exportPages(
+  { http, sleep, from }: Way,
+  job: ExportJob,
+  patience: Patience,
+): AsyncGenerator<Page> {
+  const id = textAt(from, 'id') ?? (await start(http, job));
+  const came = [...chunksIn(textAt(from, 'holding'), 1), ...chunksIn(textAt(from, 'empty'), 0)];
+  const fetched: Fetched = { records: new Map(came), fingerprints: new Set(), misses: new Map() };
   const until = Date.now() + patience.timeout * 1000;
   const late = new CollectError('timeout', `the export did not end within ${patience.timeout} s`, {
     mend: `raise ${patience.setting} if it may take longer`,
@@ -145,11 +151,29 @@ async function* freshChunks(
       if (page.status === 404) noteMiss(flight.chunk, fetched);
       else {
         noteChunk(flight.chunk, page, fetched);
-        yield page;
+        yield { ...page, next: { id, ...spansOf(fetched) } };
       }
     }
   } finally {
     for (const { page } of flights) page.then((unread) => unread.discard()).catch(() => undefined);
+  }
+}
+
+/** The chunks that came, with and without records, as spans of their numbers: `1-57 60-60`. */
+function spansOf({ records }: Fetched): { readonly holding: string; readonly empty: string } {
+  const spans = (holding: boolean) => {
+    const numbers = [...records].filter(([, count]) => count > 0 === holding).map(([chunk]) => Number(chunk));
+    const ends = numbers.sort((a, b) => a - b).filter((number, i) => numbers[i + 1] !== number + 1);
+    const starts = numbers.filter((number, i) => numbers[i - 1] !== number - 1);
+    return starts.map((start, i) => `${start}-${ends[i]}`).join(' ');
+  };
+  return { holding: spans(true), empty: spans(false) };
+}
+
+function* chunksIn(spans: string | undefined, records: number): Generator<[string, number]> {
+  for (const span of spans?.split(' ') ?? []) {
+    const [first = 0, last = -1] = span.split('-').map(Number);
+    for (let chunk = first; chunk <= last; chunk += 1) yield [String(chunk), records];
   }
 }
 

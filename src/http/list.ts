@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { CollectError } from '../errors.ts';
+import type { Json } from '../json.ts';
 import type { ListRequest } from './client.ts';
 import type { Headers } from './pace.ts';
 import type { Page } from './page.ts';
@@ -9,6 +10,16 @@ import type { Next, Paginator, Seen } from './paginate.ts';
 export interface Asked {
   readonly request: ListRequest;
   readonly url: URL;
+}
+
+/** Where a list goes on. */
+export interface Place {
+  readonly url: string;
+  readonly body?: Json | undefined;
+  /** Records of the list before it. */
+  readonly records: number;
+  /** Epoch milliseconds up to which the vendor is believed to know it. */
+  readonly until: number;
 }
 
 /** What reading a list needs of its client. */
@@ -32,10 +43,13 @@ interface Flight {
   readonly headers: Promise<Headers>;
 }
 
-/** A list's pages in order, the next one asked for as early as the vendor's paging lets us. */
-export async function* readList(source: ListSource, first: Asked): AsyncGenerator<Page> {
+/**
+ * A list's pages in order, the next one asked for as early as the vendor's paging lets us.
+ * @param before records of the list that an earlier reading has
+ */
+export async function* readList(source: ListSource, first: Asked, before = 0): AsyncGenerator<Page> {
   const { paginate } = source;
-  const ledger = ledgerOf(source.maxPages);
+  const ledger = ledgerOf(source.maxPages, before);
   const seenOf = (asked: Asked, page: Pick<Page, 'headers' | 'body' | 'records'>): Seen => ({
     headers: page.headers,
     body: page.body,
@@ -61,10 +75,13 @@ export async function* readList(source: ListSource, first: Asked): AsyncGenerato
     ledger.note(page, flight.asked);
     const ahead = ledger.pages() === 1 ? paginate?.ahead?.(seenOf(flight.asked, page)) : undefined;
     if (ahead !== undefined) {
-      yield page;
-      for await (const later of readAhead(source, flight.asked, ahead)) {
-        ledger.note(later.page, later.asked);
-        yield later.page;
+      const asked = ahead.map((next) => source.follow(first, next));
+      yield placed(source, page, asked[0], ledger.records());
+      let done = 0;
+      for await (const later of readAhead(source, asked)) {
+        ledger.note(later, asked[done] as Asked);
+        done += 1;
+        yield placed(source, later, asked[done], ledger.records());
       }
       return;
     }
@@ -72,8 +89,20 @@ export async function* readList(source: ListSource, first: Asked): AsyncGenerato
     // The headers that led ahead may be those of a try that failed later: only the page that came decides.
     const guessed: Flight | undefined = await guessing;
     flight = next === undefined ? undefined : guessed?.asked.url.href === next.url.href ? guessed : ask(source, next);
-    yield page;
+    yield placed(source, page, next, ledger.records());
   }
+}
+
+/** Seconds, where the paginator does not say. */
+const CURSOR_LIVES = 3600;
+
+/** Has a page tell how to go on behind it; it stays the same page to whoever counts it. */
+function placed({ paginate }: ListSource, page: Page, next: Asked | undefined, records: number): Page {
+  if (next === undefined) return Object.assign(page, { next: null });
+  const { url, request } = next;
+  const until = Date.now() + (paginate?.lives ?? CURSOR_LIVES) * 1000;
+  const body = request.body === undefined ? {} : { body: request.body };
+  return Object.assign(page, { next: { url: url.href, ...body, records, until } });
 }
 
 function ask(source: ListSource, asked: Asked): Flight {
@@ -87,20 +116,16 @@ function ask(source: ListSource, asked: Asked): Flight {
 }
 
 /** Pages that may be asked for at once, handed on in order. */
-async function* readAhead(
-  source: ListSource,
-  first: Asked,
-  nexts: readonly Next[],
-): AsyncGenerator<{ page: Page; asked: Asked }> {
+async function* readAhead(source: ListSource, asked: readonly Asked[]): AsyncGenerator<Page> {
   const flights: Flight[] = [];
   let started = 0;
   for (;;) {
-    for (; flights.length < source.concurrency && started < nexts.length; started += 1) {
-      flights.push(ask(source, source.follow(first, nexts[started] as Next)));
+    for (; flights.length < source.concurrency && started < asked.length; started += 1) {
+      flights.push(ask(source, asked[started] as Asked));
     }
     const flight = flights.shift();
     if (flight === undefined) return;
-    yield { page: await flight.page, asked: flight.asked };
+    yield await flight.page;
   }
 }
 
@@ -111,9 +136,9 @@ interface Ledger {
 }
 
 /** Counts pages, and knows one that was there before: the same cursor alone is no loop, with the same page it is. */
-function ledgerOf(maxPages: number): Ledger {
+function ledgerOf(maxPages: number, before: number): Ledger {
   const known = new Set<string>();
-  let records = 0;
+  let records = before;
   let pages = 0;
   return {
     note(page, { url, request }) {

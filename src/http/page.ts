@@ -16,6 +16,8 @@ export interface Page {
   readonly body: Json;
   /** The records' lines in order. To be read once: a page too large for memory lies in a file that is removed behind. */
   lines(): AsyncIterable<readonly Uint8Array[]>;
+  /** How to go on behind this page, `null` at the end of the list; undefined where that cannot be told. */
+  readonly next?: Json;
   /** Tells this page's content from another's. */
   readonly fingerprint: string;
   /** Throws the content away. */

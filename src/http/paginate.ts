@@ -31,6 +31,8 @@ export interface Paginator {
   readonly fromHeaders?: boolean;
   /** The pages behind the first, where they can be asked for at once. */
   readonly ahead?: (first: Seen) => readonly Next[] | undefined;
+  /** Seconds after which a reading that was interrupted does not go on but starts again; an hour unless told. */
+  readonly lives?: number;
 }
 
 /** A paginator of one's own; `about` says in a word what it goes by. */
@@ -42,14 +44,23 @@ export function paginator(
   return Object.assign((seen: Seen) => next(seen), { about, ...extra });
 }
 
+/** How long a vendor knows its links, in seconds. */
+interface Lives {
+  readonly lives?: number;
+}
+
+interface LinkOptions extends Lives {
+  readonly untilEmpty?: boolean;
+}
+
 /** RFC 8288: the `Link` header with `rel="next"`. `untilEmpty`: an empty page ends the list though it has a next link. */
-export function linkHeader({ untilEmpty = false } = {}): Paginator {
+export function linkHeader({ untilEmpty = false, ...lives }: LinkOptions = {}): Paginator {
   const next = (seen: Seen) => {
     if (untilEmpty && seen.records === 0) return undefined;
     const url = nextLink(header(seen.headers, 'link'));
     return url === undefined ? undefined : { url };
   };
-  return paginator('Link header', next, { fromHeaders: !untilEmpty });
+  return paginator('Link header', next, { fromHeaders: !untilEmpty, ...lives });
 }
 
 /** The target of `rel="next"` in a `Link` header. */
@@ -62,15 +73,16 @@ export function nextLink(link: string | undefined): string | undefined {
 }
 
 /** The whole next URL stands in the body. */
-export function nextUrl(path: string): Paginator {
-  return paginator(`next URL in ${path}`, ({ body }) => {
+export function nextUrl(path: string, lives: Lives = {}): Paginator {
+  const next = ({ body }: Seen) => {
     const url = textAt(body, path);
     return url === undefined ? undefined : { url };
-  });
+  };
+  return paginator(`next URL in ${path}`, next, lives);
 }
 
 /** Options of a cursor. */
-interface CursorOptions {
+interface CursorOptions extends Lives {
   /** Name of the parameter it is sent back in; in a body a dotted path. */
   readonly as: string;
   /** Sent in the JSON body instead of the query. */
@@ -82,8 +94,9 @@ interface CursorOptions {
 }
 
 /** A cursor in the body, sent back as a parameter; its absence ends the list. */
-export function cursor(path: string, { as, inBody = false, more, untilEmpty = false }: CursorOptions): Paginator {
-  return paginator(`cursor ${path} -> ${as}`, ({ body, sent, records }) => {
+export function cursor(path: string, options: CursorOptions): Paginator {
+  const { as, inBody = false, more, untilEmpty = false, ...lives } = options;
+  const next = ({ body, sent, records }: Seen) => {
     if (untilEmpty && records === 0) return undefined;
     const value = textAt(body, path);
     const promised = more === undefined ? undefined : at(body, more);
@@ -94,7 +107,8 @@ export function cursor(path: string, { as, inBody = false, more, untilEmpty = fa
       return undefined;
     }
     return inBody ? { body: withValue(sent, as, at(body, path) ?? value) } : { query: { [as]: value } };
-  });
+  };
+  return paginator(`cursor ${path} -> ${as}`, next, lives);
 }
 
 /** A JSON object with another value at a dotted path. */
@@ -115,6 +129,9 @@ interface CountedOptions {
   readonly parallel?: boolean;
 }
 
+/** What is added or removed meanwhile moves counted pages. */
+const COUNTED_LIVES = 300;
+
 /** An integer offset: records so far are skipped. */
 export function offset({ as, total, size, parallel = false }: CountedOptions): Paginator {
   const next = (seen: Seen) => {
@@ -130,18 +147,20 @@ export function offset({ as, total, size, parallel = false }: CountedOptions): P
     const declared = total === undefined ? undefined : numberAt(first.body, total);
     if (declared === undefined || first.records === 0) return undefined;
     const out: Next[] = [];
-    for (let start = first.records; start < declared; start += first.records) out.push({ query: { [as]: start } });
+    const reached = Number(first.url.searchParams.get(as) ?? 0) + first.records;
+    for (let start = reached; start < declared; start += first.records) out.push({ query: { [as]: start } });
     return out;
   };
-  return paginator(`offset ${as}`, next, parallel ? { ahead } : {});
+  return paginator(`offset ${as}`, next, { lives: COUNTED_LIVES, ...(parallel ? { ahead } : {}) });
 }
 
 /** A page number that counts up. */
 export function pageNumber({ as, total, size, first = 1 }: CountedOptions & { readonly first?: number }): Paginator {
-  return paginator(`page number ${as}`, (seen) => {
+  const next = (seen: Seen) => {
     const number = Number(seen.url.searchParams.get(as) ?? first);
     const pages = total === undefined ? undefined : numberAt(seen.body, total);
     const more = pages === undefined ? seen.records >= size : seen.total < pages && seen.records > 0;
     return more ? { query: { [as]: number + 1 } } : undefined;
-  });
+  };
+  return paginator(`page number ${as}`, next, { lives: COUNTED_LIVES });
 }

@@ -41,6 +41,7 @@ const dataset = z.strictObject({
   upload_id: z.uuid(),
   sha256: text.optional().describe('Of the records as NDJSON'),
   stale: z.literal(true).optional(),
+  resumed: z.literal(true).optional().describe('It, or a part of it, comes from a run that was interrupted'),
   age_s: z.int().optional().describe('Age of a restored copy in seconds'),
   stores: z.array(delivery),
 });

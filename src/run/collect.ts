@@ -2,6 +2,7 @@ import {
   type Children,
   type Context,
   type Cursor,
+  type Custom,
   isCustom,
   type Listing,
   parentOf,
@@ -12,9 +13,10 @@ import { asCollectError, CollectError } from '../errors.ts';
 import type { Http, ListRequest, Meter } from '../http/client.ts';
 import { dropping, keeping } from '../http/fields.ts';
 import type { Page } from '../http/page.ts';
-import { isObject, type JsonObject, numberAt, textAt, at as valueAt } from '../json.ts';
+import { isObject, type Json, type JsonObject, numberAt, textAt, at as valueAt } from '../json.ts';
 import type { PlannedDataset } from './activate.ts';
 import { Identities } from './identities.ts';
+import type { Journal, Mark } from './journal.ts';
 
 /** A dataset as it came in, or why it did not. */
 export type Collected =
@@ -33,6 +35,11 @@ export interface Tally extends Meter {
   expected?: number | undefined;
 }
 
+/** A cursor that tells what was saved in it. */
+export interface SavedCursor extends Cursor {
+  saved(): Json;
+}
+
 /** What reading a dataset needs. */
 export interface ReadOptions {
   readonly dataset: PlannedDataset;
@@ -41,7 +48,7 @@ export interface ReadOptions {
   readonly tally: Tally;
   readonly signal: AbortSignal;
   readonly at: Date;
-  readonly cursor: Cursor;
+  readonly cursor: SavedCursor;
   readonly sleep: (seconds: number) => Promise<void>;
   readonly warn: (message: string) => void;
 }
@@ -50,6 +57,8 @@ export interface ReadOptions {
 export interface CollectOptions extends ReadOptions {
   /** Where the spool goes. */
   readonly path: string;
+  /** What an interrupted run left of it, and what the next one finds. */
+  readonly journal: Journal;
   /** Folder for what does not fit in memory. */
   readonly scratch: string;
   /** The parent's records, once it is complete. */
@@ -62,6 +71,9 @@ export function newTally(): Tally {
 }
 
 const ATTEMPTS = 2;
+/** Pages are marked in the journal together when they come faster than this. */
+const MARK_BYTES = 64 * 1024;
+const MARK_MS = 20;
 const PERMISSION_DENIED = new CollectError('denied', '').title;
 
 /** Reads a dataset whole into its spool. What a second reading may heal (a dead cursor, totals that disagree) is read twice. */
@@ -74,14 +86,19 @@ export async function collect(options: CollectOptions): Promise<Collected> {
       error: retold(parent.error, message),
     };
   }
+  let { mark } = options.journal.left;
   for (let attempt = 1; ; attempt += 1) {
     try {
-      return await readOnce(options, parent?.spool);
+      return await readOnce(options, parent?.spool, mark);
     } catch (thrown) {
       options.signal.throwIfAborted();
       const error = asCollectError(thrown);
-      if (attempt < ATTEMPTS && (error.code === 'incomplete' || error.code === 'expired')) {
+      // What an interrupted run left may no longer be good in ways that look like any other fault.
+      const again = error.code === 'incomplete' || error.code === 'expired' || (mark !== undefined && isFault(error));
+      if (again && attempt < ATTEMPTS) {
         options.warn(`${error.message}; reading it once more from the start`);
+        options.journal.again();
+        mark = undefined;
         continue;
       }
       return error.code === 'denied'
@@ -89,6 +106,10 @@ export async function collect(options: CollectOptions): Promise<Collected> {
         : { verdict: 'failed', error };
     }
   }
+}
+
+function isFault({ code }: CollectError): boolean {
+  return code === 'vendor' || code === 'refused';
 }
 
 /** Names the permission that is missing, where the vendor knows us and the resource says what it needs. */
@@ -105,40 +126,73 @@ function retold({ code, title, mend }: CollectError, message: string): CollectEr
   return new CollectError(code, message, { title, ...(mend === undefined ? {} : { mend }) });
 }
 
-async function readOnce(options: CollectOptions, parent: Spool | undefined): Promise<Collected> {
-  const { dataset, tally, path, scratch } = options;
-  const spool = await SpoolWriter.create(path);
-  const identities =
-    dataset.id.length > 0 && dataset.definition.repeats !== true ? new Identities(dataset.id, scratch) : undefined;
-  tally.pages = 0;
-  tally.records = 0;
-  tally.expected = undefined;
-  const take = (lines: readonly Uint8Array[]) => {
-    identities?.add(lines);
-    return spool.write(lines);
-  };
+async function readOnce(options: CollectOptions, parent: Spool | undefined, from?: Mark): Promise<Collected> {
+  const { dataset, tally, signal, journal } = options;
+  const intake = await openIntake(options, from);
+  const { spool, identities } = intake;
   try {
-    for await (const batch of batchesOf(options, parent)) {
+    for await (const batch of batchesOf(options, parent, from?.next)) {
       if (isPage(batch)) {
-        for await (const lines of batch.lines()) await take(lines);
+        for await (const lines of batch.lines()) await intake.take(lines);
         tally.records += batch.records;
       } else {
-        await take(batch.map((record) => lineOf(record, dataset.definition.secrets)));
+        await intake.take(batch.map((record) => lineOf(record, dataset.definition.secrets)));
         tally.records += batch.length;
       }
       tally.pages += 1;
       await identities?.flush();
+      if (isPage(batch) && batch.next !== undefined) await markPage(options, spool, batch.next);
     }
     await assertWhole(options, identities);
     const finished = await spool.finish(tally.records);
-    const expected = tally.expected === undefined ? {} : { expected: tally.expected };
-    return { verdict: finished.records === 0 ? 'empty' : 'complete', spool: finished, ...expected };
+    journal.whole({ spool: finished, pages: tally.pages, expected: tally.expected, cursor: options.cursor.saved() });
+    return collectedFrom(finished, tally.expected);
   } catch (error) {
-    await spool.abort();
+    await (signal.aborted ? spool.pause() : spool.abort());
     throw error;
   } finally {
     await identities?.close();
   }
+}
+
+/** A dataset that was read whole. */
+export function collectedFrom(spool: Spool, expected: number | undefined): Collected {
+  const verdict = spool.records === 0 ? 'empty' : 'complete';
+  return { verdict, spool, ...(expected === undefined ? {} : { expected }) };
+}
+
+interface Intake {
+  readonly spool: SpoolWriter;
+  readonly identities: Identities | undefined;
+  take(lines: readonly Uint8Array[]): Promise<void>;
+}
+
+/** Where records go: to the spool, past the count of identities; behind what an interrupted run left, if it did. */
+async function openIntake({ dataset, tally, path, scratch }: CollectOptions, from?: Mark): Promise<Intake> {
+  const { id, definition } = dataset;
+  const identities = id.length > 0 && definition.repeats !== true ? new Identities(id, scratch) : undefined;
+  tally.pages = from?.pages ?? 0;
+  tally.records = from?.records ?? 0;
+  tally.expected = from?.expected;
+  const seen = async (chunk: Uint8Array) => {
+    identities?.add([chunk]);
+    await identities?.flush();
+  };
+  const spool = from === undefined ? await SpoolWriter.create(path) : await SpoolWriter.resume(path, from.bytes, seen);
+  const take = (lines: readonly Uint8Array[]) => {
+    identities?.add(lines);
+    return spool.write(lines);
+  };
+  return { spool, identities, take };
+}
+
+/** Notes in the journal how far the dataset has come. */
+async function markPage({ journal, tally }: CollectOptions, spool: SpoolWriter, next: Json): Promise<void> {
+  const at = Date.now();
+  if (spool.waiting < MARK_BYTES && at - (journal.last?.at ?? 0) < MARK_MS) return;
+  await spool.flush();
+  const { records, pages, expected } = tally;
+  journal.mark({ bytes: spool.bytes, records, pages, expected, next, at });
 }
 
 /** What came, held against what was declared and against itself. */
@@ -162,24 +216,48 @@ export function isPage(batch: Page | readonly JsonObject[]): batch is Page {
 export async function* batchesOf(
   options: ReadOptions,
   parent: Spool | undefined,
+  from?: Json,
 ): AsyncGenerator<Page | readonly JsonObject[]> {
   const { definition } = options.dataset;
-  if (isCustom(definition)) yield* definition.collect(contextOf(options, parent));
-  else if (parent !== undefined) yield* childPages(options, definition as Children<unknown>, parent);
-  else yield* listPages(options, definition);
+  if (isCustom(definition)) yield* customBatches(options, definition, parent, from);
+  else if (parent !== undefined) yield* childPages(options, definition as Children<unknown>, parent, from);
+  else if (from !== null) yield* listPages(options, definition, {}, from);
+}
+
+/** What a generator yields; where one cannot go on from its pages, they do not say how. */
+async function* customBatches(
+  options: ReadOptions,
+  definition: Custom<unknown>,
+  parent: Spool | undefined,
+  from: Json | undefined,
+): AsyncGenerator<Page | readonly JsonObject[]> {
+  if (from === null) return;
+  for await (const batch of definition.collect(contextOf(options, parent, from))) {
+    if (!isPage(batch) || definition.resumes === true) yield batch;
+    else {
+      const { next: _, ...page } = batch;
+      yield page;
+    }
+  }
 }
 
 /** The pages of one list, held against the total that the vendor declares of it. */
-async function* listPages(options: ReadOptions, listing: Listing<unknown>, kept?: JsonObject): AsyncGenerator<Page> {
+async function* listPages(
+  options: ReadOptions,
+  listing: Listing<unknown>,
+  kept: JsonObject,
+  from?: Json,
+): AsyncGenerator<Page> {
   const { tally, http } = options;
-  let declared: number | undefined;
-  let records = 0;
-  for await (const page of http.pages(listRequest(options, listing, kept))) {
+  let declared = numberAt(from, 'declared');
+  let records = numberAt(from, 'records') ?? 0;
+  const request = listRequest(options, listing, kept);
+  for await (const page of http.pages(from === undefined ? request : { ...request, from })) {
     const total = listing.total === undefined ? undefined : numberAt(page.body, listing.total);
     if (total !== undefined) tally.expected = (tally.expected ?? 0) + total - (declared ?? 0);
     declared = total ?? declared;
     records += page.records;
-    yield page;
+    yield isObject(page.next) && declared !== undefined ? { ...page, next: { ...page.next, declared } } : page;
   }
   assertTotal(records, declared, listing);
 }
@@ -191,10 +269,10 @@ function assertTotal(records: number, declared: number | undefined, { path, drif
 }
 
 /** The call of a listing with what is done to each of its records: secrets out, the parent's fields in. */
-function listRequest(options: ReadOptions, listing: Listing<unknown>, kept?: JsonObject): ListRequest {
+function listRequest(options: ReadOptions, listing: Listing<unknown>, kept: JsonObject): ListRequest {
   const edits = [
     ...(listing.secrets === undefined ? [] : [dropping(listing.secrets)]),
-    ...(kept === undefined ? [] : [keeping(kept)]),
+    ...(Object.keys(kept).length === 0 ? [] : [keeping(kept)]),
   ];
   return {
     ...requestOf(listing, options.settings),
@@ -226,16 +304,35 @@ export function lineOf(record: JsonObject, secrets: readonly string[] = []): Uin
 }
 
 /** Every parent's list, several at once, handed on in the parents' order. */
-async function* childPages(options: ReadOptions, children: Children<unknown>, parent: Spool): AsyncGenerator<Page> {
+async function* childPages(
+  options: ReadOptions,
+  children: Children<unknown>,
+  parent: Spool,
+  from: Json | undefined,
+): AsyncGenerator<Page> {
+  const first = numberAt(from, 'parent') ?? 0;
   const open = async function* (): AsyncGenerator<AsyncGenerator<Page>> {
+    let nth = -1;
     for await (const record of parentRecords(parent)) {
       if (children.where?.(record) === false) continue;
-      const kept = children.keep === undefined ? undefined : keptOf(children.keep, record);
+      nth += 1;
+      if (nth < first) continue;
+      const kept = children.keep === undefined ? {} : keptOf(children.keep, record);
       const listing = { ...children, path: fill(children.path, record) };
-      yield listPages(options, listing, kept);
+      const inside = nth === first ? valueAt(from, 'from') : undefined;
+      yield ofParent(nth, listPages(options, listing, kept, inside));
     }
   };
   yield* inOrder(open(), options.http.concurrency);
+}
+
+/** Pages that tell how to go on among the parents. */
+async function* ofParent(parent: number, pages: AsyncGenerator<Page>): AsyncGenerator<Page> {
+  for await (const page of pages) {
+    const { next } = page;
+    if (next === undefined) yield page;
+    else yield { ...page, next: next === null ? { parent: parent + 1 } : { parent, from: next } };
+  }
 }
 
 /** Runs several generators at once, each a page ahead, and hands on their pages in order. */
@@ -281,13 +378,14 @@ function fill(path: string, record: JsonObject): string {
   });
 }
 
-function contextOf(options: ReadOptions, parent: Spool | undefined): Context<unknown> {
+function contextOf(options: ReadOptions, parent: Spool | undefined, from: Json | undefined): Context<unknown> {
   const { settings, signal, at, cursor, sleep, warn, tally } = options;
   return {
     settings,
     http: withoutSecrets(options),
     signal,
     at,
+    from,
     cursor,
     sleep,
     warn,

@@ -1,6 +1,4 @@
 import { copyFile } from 'node:fs/promises';
-import type { Cursor } from '../collectors/collector.ts';
-import { timestampOf } from '../envelope/metadata.ts';
 import { asCollectError, CollectError, type Problem, problemOf } from '../errors.ts';
 import type { Client, ClientSettings } from '../http/client.ts';
 import { systemClock } from '../http/pace.ts';
@@ -9,13 +7,15 @@ import type { Log } from '../report/log.ts';
 import type { Progress } from '../report/progress.ts';
 import type { Dataset } from '../stores/store.ts';
 import type { ActiveCollector, Plan, PlannedDataset } from './activate.ts';
-import { type Collected, collect, newTally, type Tally } from './collect.ts';
+import { type Collected, collect, collectedFrom, newTally, type SavedCursor, type Tally } from './collect.ts';
 import { deliver, deliverRestored, type OpenStore } from './deliver.ts';
+import type { Journal, Left } from './journal.ts';
 import { restore } from './restore.ts';
 import { selects } from './select.ts';
 import type { State } from './state.ts';
 import type { DatasetResult } from './summary.ts';
 import { readBaseline, shrinkage, writeBaseline } from './verify.ts';
+import type { Work } from './work.ts';
 
 /** What a run is given beside its plan. */
 export interface RunOptions {
@@ -29,6 +29,8 @@ export interface RunOptions {
   readonly deadline: number;
   /** Whether events are read from the start. */
   readonly full: boolean;
+  /** Seconds within which a run goes on where an interrupted one stopped. */
+  readonly resume: number;
   /** Datasets that may shrink this time, as `--only` names them. */
   readonly acceptShrink: readonly string[];
   /** Aborted with a CollectError by a signal. */
@@ -49,6 +51,8 @@ export interface Run {
   readonly folder: string;
   readonly problems: Problem[];
   readonly locked: string[];
+  /** What this run keeps of each collector until it has ended. */
+  readonly works: Work[];
   /** Datasets whose credentials were refused. */
   readonly refused: Set<string>;
 }
@@ -61,20 +65,33 @@ export interface Coming {
   readonly result: Promise<DatasetResult | undefined>;
 }
 
+/** What a dataset needs of its collector. */
+export interface Means {
+  readonly active: ActiveCollector;
+  readonly client: Client;
+  readonly work: Work;
+  /** What an interrupted run left of this dataset. */
+  readonly journal: Journal;
+  readonly parent: Promise<Collected> | undefined;
+}
+
 /** The path of one dataset: collect into the spool, verify, then deliver what is whole or restore what is not. */
-export function runDataset(
-  run: Run,
-  active: ActiveCollector,
-  dataset: PlannedDataset,
-  client: Client,
-  parent: Promise<Collected> | undefined,
-): Coming {
+export function runDataset(run: Run, planned: PlannedDataset, means: Means): Coming {
   const { options } = run;
+  const { journal, work } = means;
+  const dataset = { ...planned, uploadId: journal.left.upload_id };
   const tally = newTally();
   const started = Date.now();
   const cursor = cursorOf(run, dataset);
+  const { whole, result: delivered } = journal.left;
   options.progress.begin(dataset.tag, tally);
-  const coming = collected(run, active, dataset, { client, parent, tally, cursor })
+  if (delivered !== undefined && whole !== undefined && work.sameStores) {
+    options.progress.end(dataset.tag, delivered.verdict);
+    tell(options.log, delivered);
+    const coming = Promise.resolve(collectedFrom(whole.spool, whole.expected));
+    return { coming, result: Promise.resolve({ ...delivered, resumed: true }) };
+  }
+  const coming = collected(run, dataset, means, { tally, cursor })
     .then((came) => verified(run, dataset, came))
     .catch((thrown): Collected => ({ verdict: 'failed', error: asCollectError(thrown) }));
   const result = coming.then(async (came) => {
@@ -83,10 +100,15 @@ export function runDataset(
       if ('error' in came) run.problems.push(problemOf(dataset.tag, came.error));
       return undefined;
     }
-    const outcome = 'error' in came ? await fallBack(run, dataset, came) : await store(run, dataset, came);
+    const outcome =
+      'error' in came ? await fallBack(run, dataset, came) : await store(run, dataset, came, journal.left);
     const facts = factsOf(dataset, tally, started);
-    const settled = { ...facts, ...outcome } satisfies DatasetResult;
-    if (settled.stores.every(({ error }) => error === undefined)) await cursor.move();
+    const resumed = journal.left.mark === undefined && whole === undefined ? {} : { resumed: true as const };
+    const settled = { ...facts, ...outcome, ...resumed } satisfies DatasetResult;
+    if (settled.stores.every(({ error }) => error === undefined)) {
+      await cursor.move();
+      if (!('error' in came)) journal.result(settled);
+    }
     options.progress.end(dataset.tag, settled.verdict);
     tell(options.log, settled);
     return settled;
@@ -94,26 +116,30 @@ export function runDataset(
   return { coming, result };
 }
 
-interface Means {
-  readonly client: Client;
-  readonly parent: Promise<Collected> | undefined;
-  readonly tally: Tally;
-  readonly cursor: Cursor;
-}
-
-function collected(run: Run, active: ActiveCollector, dataset: PlannedDataset, means: Means): Promise<Collected> {
-  const { signal, folder, options, plan } = run;
-  const { client, parent, tally, cursor } = means;
+async function collected(
+  run: Run,
+  dataset: PlannedDataset,
+  { active, client, work, journal, parent }: Means,
+  { tally, cursor }: { readonly tally: Tally; readonly cursor: SavedCursor },
+): Promise<Collected> {
+  const { signal, folder, options } = run;
   const { tag } = dataset;
+  const { whole } = journal.left;
+  if (whole !== undefined) {
+    cursor.save(whole.cursor ?? null);
+    Object.assign(tally, { pages: whole.pages, records: whole.spool.records, expected: whole.expected });
+    return collectedFrom(whole.spool, whole.expected);
+  }
   return collect({
     dataset,
     settings: active.settings,
     http: client.http(tally, signal),
     tally,
     signal,
-    at: plan.at,
-    path: `${folder}/${tag}.ndjson`,
+    at: new Date(journal.left.timestamp),
+    path: `${work.folder}/${tag}.ndjson`,
     scratch: folder,
+    journal,
     parent,
     cursor,
     sleep: (seconds) => systemClock.sleep(seconds * 1000, signal),
@@ -140,13 +166,14 @@ async function store(
   run: Run,
   dataset: PlannedDataset,
   came: Extract<Collected, { spool: unknown }>,
+  begun: Left,
 ): Promise<Outcome> {
   const { plan, options } = run;
   const { verdict, spool } = came;
-  const whole = datasetOf(run, dataset, came);
+  const whole = datasetOf(run, dataset, came, begun);
   // No new events are nothing to add.
   const nothing = dataset.kind === 'events' && spool.records === 0;
-  const stores = nothing ? [] : await deliver(whole, run.stores);
+  const stores = nothing ? [] : await deliver(whole, run.stores, run.signal);
   const { upload_id, timestamp, records } = whole.metadata;
   if (stores.some(({ error }) => error === undefined)) {
     await writeBaseline(options.state, plan.tenancy, dataset.tag, { upload_id, timestamp, records });
@@ -187,6 +214,7 @@ function datasetOf(
   { id, plan, options }: Run,
   dataset: PlannedDataset,
   { spool, expected }: Extract<Collected, { spool: unknown }>,
+  begun: Left,
 ): Dataset {
   const { tag, kind, collector, resource } = dataset;
   return {
@@ -197,7 +225,7 @@ function datasetOf(
     metadata: {
       tenancy: plan.tenancy,
       upload_id: dataset.uploadId,
-      timestamp: timestampOf(plan.at),
+      timestamp: begun.timestamp,
       tag,
       records: spool.records,
       collector,
@@ -225,16 +253,17 @@ function factsOf(dataset: PlannedDataset, tally: Tally, started: number) {
 }
 
 /** Reads where an events dataset has come to, and moves it when told to. */
-function cursorOf({ plan, options }: Run, { tag }: PlannedDataset): Cursor & { move(): Promise<void> } {
+function cursorOf({ plan, options }: Run, { tag }: PlannedDataset): SavedCursor & { move(): Promise<void> } {
   const place = ['cursors', plan.tenancy, `${tag}.json`];
-  let next: Json | undefined;
+  let next: Json = null;
   return {
     read: async () => (options.full ? undefined : options.state.read<Json>(...place)),
     save: (value) => {
       next = value;
     },
+    saved: () => next,
     move: async () => {
-      if (next !== undefined) await options.state.write(next, ...place);
+      if (next !== null) await options.state.write(next, ...place);
     },
   };
 }

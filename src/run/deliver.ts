@@ -1,6 +1,8 @@
+import { once } from 'node:events';
 import pLimit, { type LimitFunction } from 'p-limit';
 import { asCollectError, CollectError } from '../errors.ts';
-import type { Dataset, OpenContext, Sink } from '../stores/store.ts';
+import { systemClock } from '../http/pace.ts';
+import type { Dataset, OpenContext, Sink, Written } from '../stores/store.ts';
 import type { ActiveStore } from './activate.ts';
 
 /** A store as this run uses it; one that did not open fails every write with the reason. */
@@ -36,17 +38,26 @@ export function openStores(stores: readonly ActiveStore[], context: OpenContext)
   );
 }
 
+/** Milliseconds that a store is given to end a write once the run is to stop; the next run writes what is left. */
+const GRACE = 4000;
+
 /** Writes a dataset to every store side by side, then refreshes the backup: it always is a complete copy. */
-export async function deliver(dataset: Dataset, stores: readonly OpenStore[]): Promise<readonly Delivery[]> {
+export async function deliver(
+  dataset: Dataset,
+  stores: readonly OpenStore[],
+  signal: AbortSignal,
+): Promise<readonly Delivery[]> {
+  const write = (store: OpenStore, name: string, work: () => Promise<Written>) =>
+    store.turn(() => attempt(name, () => unlessStopped(work, signal)));
   const deliveries = await Promise.all(
-    stores.map((store) => store.turn(() => attempt(store.name, () => store.sink.write(dataset)))),
+    stores.map((store) => write(store, store.name, () => store.sink.write(dataset))),
   );
   const backups = await Promise.all(
-    stores.map(({ name, sink: { backup }, turn }) =>
-      backup === undefined || dataset.kind === 'events'
-        ? []
-        : turn(() => attempt(`${name} backup`, () => backup.save(dataset))),
-    ),
+    stores.map((store) => {
+      const { backup } = store.sink;
+      if (backup === undefined || dataset.kind === 'events') return [];
+      return write(store, `${store.name} backup`, () => backup.save(dataset));
+    }),
   );
   return [...deliveries, ...backups.flat()];
 }
@@ -73,7 +84,24 @@ export async function deliverRestored(dataset: Dataset, stores: readonly OpenSto
   );
 }
 
-async function attempt(store: string, write: () => Promise<{ at: string; records: number }>): Promise<Delivery> {
+/** A write that the run does not wait for any longer than it may when it is to stop. */
+async function unlessStopped(write: () => Promise<Written>, signal: AbortSignal): Promise<Written> {
+  signal.throwIfAborted();
+  const waited = new AbortController();
+  const stopped = once(signal, 'abort', { signal: waited.signal })
+    .then(() => systemClock.sleep(GRACE, waited.signal))
+    .then((): never => {
+      throw signal.reason;
+    });
+  try {
+    return await Promise.race([write(), stopped]);
+  } finally {
+    waited.abort();
+    stopped.catch(() => undefined);
+  }
+}
+
+async function attempt(store: string, write: () => Promise<Written>): Promise<Delivery> {
   try {
     return { store, ...(await write()) };
   } catch (thrown) {

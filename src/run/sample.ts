@@ -49,7 +49,7 @@ async function sampleSpool(dataset: PlannedDataset, most: number, options: Sampl
   const parents = parent === undefined ? undefined : await sampleSpool(parent, 20, options);
   const writer = await SpoolWriter.create(`${scratch}/sample-${randomUUID()}.ndjson`);
   const tally = newTally();
-  const cursor = { read: async () => undefined, save: () => undefined };
+  const cursor = { read: async () => undefined, save: () => undefined, saved: () => null };
   const sleep = (seconds: number) => systemClock.sleep(seconds * 1000, signal);
   try {
     for await (const batch of batchesOf(

@@ -119,6 +119,12 @@ export async function lock(
   }
 }
 
+/** Whether a process that may still live holds a lock. */
+export async function isLocked(state: State, host: string, tenancy: string, name: string): Promise<boolean> {
+  const holder = await state.read<Holder>('locks', tenancy, `${name}.lock`).catch(() => undefined);
+  return holder !== undefined && !isOver(holder, host);
+}
+
 /** Removes the lock of a process that is over, unless someone else is about to: of many only one may look and remove. */
 async function removeStale(path: string, host: string): Promise<boolean> {
   const turn = `${path}.takeover`;

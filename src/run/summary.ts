@@ -26,6 +26,8 @@ export interface DatasetResult {
   readonly upload_id: string;
   readonly sha256?: string;
   readonly stale?: true;
+  /** It, or a part of it, comes from a run that was interrupted. */
+  readonly resumed?: true;
   /** Age of a restored copy in seconds. */
   readonly age_s?: number;
   readonly stores: readonly Delivery[];

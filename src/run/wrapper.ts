@@ -1,17 +1,21 @@
 import { randomUUID } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
+import { join } from 'node:path';
 import pLimit from 'p-limit';
 import { parentOf } from '../collectors/collector.ts';
 import { timestampOf } from '../envelope/metadata.ts';
 import { asCollectError, CollectError, problemOf } from '../errors.ts';
+import { systemClock } from '../http/pace.ts';
 import type { ActiveCollector, Plan, PlannedDataset } from './activate.ts';
 import { clientOf, clientSettings } from './client.ts';
 import type { Collected } from './collect.ts';
 import { type Run, type RunOptions, runDataset } from './dataset.ts';
 import { openStores } from './deliver.ts';
-import { lock, openSpools } from './state.ts';
+import { Journal } from './journal.ts';
+import { isLocked, lock, openSpools } from './state.ts';
 import { type DatasetResult, type Ending, exitCode, type RunSummary } from './summary.ts';
+import { openWork, type Work } from './work.ts';
 
 /** Carries out a plan: collect, spool, verify, deliver or restore, and tell. Never throws for what a vendor or store does. */
 export async function runPlan(plan: Plan, options: RunOptions): Promise<RunSummary> {
@@ -25,6 +29,7 @@ export async function runPlan(plan: Plan, options: RunOptions): Promise<RunSumma
     );
   const timer = setTimeout(reached, Math.min(options.deadline * 1000, 2 ** 31 - 1));
   const folder = await openSpools(options.state, hostname(), id);
+  const over = await lock(options.state, hostname(), plan.tenancy, runLock(id));
   const run: Run = {
     id,
     plan,
@@ -39,6 +44,7 @@ export async function runPlan(plan: Plan, options: RunOptions): Promise<RunSumma
     signal: AbortSignal.any([options.signal, deadline.signal]),
     problems: [...plan.problems],
     locked: [],
+    works: [],
     refused: new Set(),
   };
   try {
@@ -58,10 +64,21 @@ export async function runPlan(plan: Plan, options: RunOptions): Promise<RunSumma
     };
   } finally {
     clearTimeout(timer);
-    await Promise.allSettled(run.stores.map(({ sink }) => sink.close?.()));
-    await run.client.dispatcher.close().catch(() => undefined);
+    if (run.signal.aborted) void run.client.dispatcher.destroy();
+    else await run.client.dispatcher.close().catch(() => undefined);
+    const closed = Promise.allSettled(run.stores.map(({ sink }) => sink.close?.()));
+    await (run.signal.aborted ? Promise.race([closed, systemClock.sleep(CLOSE_GRACE)]) : closed);
+    if (!run.signal.aborted) await Promise.all(run.works.map((work) => work.remove()));
     await rm(folder, { recursive: true, force: true });
+    await over();
   }
+}
+
+/** Milliseconds that stores are given to close in a run that was told to stop. */
+const CLOSE_GRACE = 500;
+
+function runLock(id: string): string {
+  return `run-${id}`;
 }
 
 /** One collector under its lock: every dataset at its own pace, children behind their parents. */
@@ -71,13 +88,16 @@ async function runCollector(run: Run, active: ActiveCollector): Promise<readonly
   try {
     release = await lock(run.options.state, hostname(), run.plan.tenancy, collector.name);
     const client = clientOf(active, run.client);
+    const work = await workOf(run, active);
     const collected = new Map<string, Promise<Collected>>();
     const results: Promise<DatasetResult | undefined>[] = [];
     for (const dataset of parentsFirst(datasets)) {
       const parent = collected.get(parentOf(dataset.definition) ?? '');
-      const { coming, result } = runDataset(run, active, dataset, client, parent);
+      const upload = { upload_id: dataset.uploadId, timestamp: timestampOf(run.plan.at) };
+      const journal = await Journal.open(join(work.folder, `${dataset.tag}.journal`), upload);
+      const { coming, result } = runDataset(run, dataset, { active, client, work, journal, parent });
       collected.set(dataset.resource, coming);
-      results.push(result);
+      results.push(result.finally(() => journal.close()));
     }
     return (await Promise.all(results)).filter((result) => result !== undefined);
   } catch (thrown) {
@@ -88,6 +108,23 @@ async function runCollector(run: Run, active: ActiveCollector): Promise<readonly
   } finally {
     await release?.();
   }
+}
+
+async function workOf(run: Run, active: ActiveCollector): Promise<Work> {
+  const { plan, options } = run;
+  const work = await openWork({
+    state: options.state,
+    tenancy: plan.tenancy,
+    active,
+    stores: plan.stores,
+    version: options.version,
+    runId: run.id,
+    at: plan.at,
+    lives: options.resume,
+    isUnderWay: (id) => isLocked(options.state, hostname(), plan.tenancy, runLock(id)),
+  });
+  run.works.push(work);
+  return work;
 }
 
 function parentsFirst(datasets: readonly PlannedDataset[]): readonly PlannedDataset[] {

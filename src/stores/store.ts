@@ -84,7 +84,8 @@ export function defineStore<S extends Shape>(store: Store<S>): Store<S> {
   return store;
 }
 
-/** The names a template may use for a dataset of this run. */
-export function namesOf(dataset: Dataset, context: OpenContext): TemplateValues {
-  return { uuid: dataset.metadata.upload_id, tag: dataset.tag, tenancy: context.tenancy, at: context.at };
+/** The names a template may use for a dataset. A dataset of an interrupted run goes where that run would have put it. */
+export function namesOf({ tag, metadata }: Dataset, context: OpenContext): TemplateValues {
+  const at = metadata.stale === true ? context.at : new Date(metadata.timestamp);
+  return { uuid: metadata.upload_id, tag, tenancy: context.tenancy, at };
 }

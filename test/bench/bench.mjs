@@ -1,13 +1,13 @@
 // npm run bench [-- --jobs ndjson,duckdb] [--records 100000,1000000] [--rounds 3] [--json FILE] [--compare FILE]
 // Every job in turn, several rounds, medians; what was stored is checked before a figure is printed.
-import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { createReadStream, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { cpuOf, measure } from './measure.mjs';
 import { startPostgres } from './postgres.mjs';
+import { digestOf, startVendor } from './serve.mjs';
 
 const root = new URL('../../', import.meta.url).pathname;
 const cli = join(root, 'bin/cyber-collect.js');
@@ -23,20 +23,6 @@ const { values: flags } = parseArgs({
 const folder = mkdtempSync(join(tmpdir(), 'cyber-collect-bench-'));
 const wanted = new Set(flags.jobs.split(','));
 const postgres = wanted.has('postgres') ? await startPostgres() : undefined;
-
-const running = new Set();
-
-/** A vendor in its own process. */
-async function vendor(records, latency = 0, ...rest) {
-  const child = spawn(
-    process.execPath,
-    [new URL('vendor.mjs', import.meta.url).pathname, String(records), String(latency), ...rest],
-    { stdio: ['ignore', 'pipe', 'inherit'] },
-  );
-  const port = await new Promise((resolve) => child.stdout.once('data', (data) => resolve(Number(data))));
-  running.add(child);
-  return { origin: `http://127.0.0.1:${port}`, pid: child.pid, stop: () => child.kill() };
-}
 
 function environment(origin, extra) {
   return {
@@ -71,12 +57,6 @@ async function truth(origin) {
   return hash.digest('hex');
 }
 
-async function digest(path) {
-  const hash = createHash('sha256');
-  for await (const chunk of createReadStream(path)) hash.update(chunk);
-  return hash.digest('hex');
-}
-
 function must(fine, what) {
   if (!fine) throw new Error(`bench: ${what}`);
 }
@@ -93,7 +73,7 @@ const jobs = {
   },
   ndjson: async ({ origin, sha }) => {
     const result = await collect(origin, { STORE_FILE: join(folder, '%TAG.ndjson') });
-    must((await digest(join(folder, 'okta_users.ndjson'))) === sha, 'the NDJSON is not what the vendor sent');
+    must((await digestOf(join(folder, 'okta_users.ndjson'))) === sha, 'the NDJSON is not what the vendor sent');
     return result;
   },
   envelope: async ({ origin, records }) => {
@@ -175,7 +155,7 @@ async function rounds(name, records, once) {
 
 try {
   for (const records of flags.records.split(',').map(Number)) {
-    const serving = await vendor(records);
+    const serving = await startVendor(records);
     const job = { ...serving, records, sha: await truth(serving.origin) };
     for (const [name, once] of Object.entries(jobs)) {
       if (!wanted.has(name)) continue;
@@ -187,7 +167,7 @@ try {
     serving.stop();
   }
   if (wanted.has('latency')) {
-    const far = await vendor(20_000, 50);
+    const far = await startVendor(20_000, 50);
     await rounds('latency 50 ms: curl', 20_000, () => jobs.curl({ ...far, records: 20_000 }));
     await rounds('latency 50 ms: ndjson', 20_000, () =>
       collect(far.origin, { STORE_FILE: join(folder, '%TAG.ndjson') }),
@@ -200,7 +180,6 @@ try {
     await rounds('list', 0, () => measure(process.execPath, [cli, 'list'], process.env, folder));
   }
 } finally {
-  for (const child of running) child.kill();
   await postgres?.stop();
   rmSync(folder, { recursive: true, force: true });
 }

@@ -54,9 +54,13 @@ function pageOf(first, count) {
   return Buffer.concat([copy.subarray(0, end + 1), Buffer.from(']')]);
 }
 
+let requests = 0;
+
 const server = createServer(async (request, response) => {
   const url = new URL(request.url, 'http://vendor');
+  if (url.pathname === '/requests') return response.end(String(requests));
   if (url.pathname !== '/api/v1/users') return response.writeHead(404).end('{}');
+  requests += 1;
   const first = Number(url.searchParams.get('after') ?? 0);
   const count = Math.min(LIMIT, records - first);
   if (latency > 0) await sleep(latency);

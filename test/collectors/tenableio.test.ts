@@ -232,7 +232,7 @@ describe('an export', () => {
     ] as const) {
       const server = await serve(exportOf(1, state));
       const { http } = await openClient(server.origin);
-      const pages = exportPages({ http, sleep: async () => undefined }, plainJob, {
+      const pages = exportPages({ http, sleep: async () => undefined, from: undefined }, plainJob, {
         poll: 1,
         timeout: 60,
         setting: 'X',
@@ -251,7 +251,7 @@ describe('an export', () => {
     );
     const { http } = await openClient(server.origin);
     const patience = { poll: 1, timeout: 60, setting: 'X' };
-    const pages = exportPages({ http, sleep: async () => undefined }, plainJob, patience);
+    const pages = exportPages({ http, sleep: async () => undefined, from: undefined }, plainJob, patience);
     await expect(pages.next()).rejects.toMatchObject({ code: 'expired', message: 'chunk 1 of the export is gone' });
     expect(calls(server).filter((call) => call.includes('/chunks/'))).toHaveLength(5);
   });

@@ -21,6 +21,8 @@ export interface RunChoice {
   readonly folder?: string;
   readonly acceptShrink?: readonly string[];
   readonly full?: boolean;
+  /** Seconds within which an interrupted run is gone on with. */
+  readonly resume?: number;
   /** Seconds. */
   readonly deadline?: number;
   readonly signal?: AbortSignal;
@@ -101,6 +103,7 @@ export async function collectOnce(choice: RunChoice): Promise<RunResult> {
     deadline: choice.deadline ?? 120,
     acceptShrink: choice.acceptShrink ?? [],
     full: choice.full ?? false,
+    resume: choice.resume ?? 3600,
     signal: choice.signal ?? new AbortController().signal,
     signalCode: choice.signalCode ?? (() => undefined),
   });
