@@ -224,7 +224,9 @@ describe('run', () => {
     expect(code).toBe(143);
     expect(JSON.parse(stdout)).toMatchObject({ exit_code: 143, datasets: [{ tag: 'okta_users', verdict: 'failed' }] });
     expect(await readFile(path, 'utf8')).toBe(old);
-    const left = (await filesBelow(folder)).filter((file) => /\.tmp$|\.lock$|\/spool\//.test(file) && !file.includes('/work/'));
+    const left = (await filesBelow(folder)).filter(
+      (file) => /\.tmp$|\.lock$|\/spool\//.test(file) && !file.includes('/work/'),
+    );
     expect(left).toEqual([]);
   });
 

@@ -71,7 +71,7 @@ async function examine(
   scratch: string,
 ): Promise<Finding[]> {
   const findings: Finding[] = [];
-  const client = clientOf(active, settings);
+  const client = clientOf(active, settings, plan);
   const signal = AbortSignal.timeout(PATIENCE * 1000);
   for (const dataset of active.datasets.filter(({ stored }) => stored)) {
     const what = `${dataset.collector}.${dataset.resource}`;

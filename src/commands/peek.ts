@@ -31,7 +31,7 @@ export async function peek(name: string, flags: PeekFlags): Promise<number> {
   const signal = AbortSignal.timeout(PATIENCE * 1000);
   try {
     for (const active of plan.collectors) {
-      const client = clientOf(active, settings);
+      const client = clientOf(active, settings, plan);
       for (const dataset of active.datasets.filter(({ stored }) => stored)) {
         const warn = (message: string) => log('WARNING', 'dataset.warning', message);
         for (const record of await sample(dataset, flags.n, { active, client, signal, at: plan.at, scratch, warn }))

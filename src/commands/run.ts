@@ -20,6 +20,7 @@ export interface RunFlags extends SessionFlags {
   readonly acceptShrink: readonly string[];
   readonly full?: boolean;
   readonly fresh?: boolean;
+  readonly headroom?: string;
   readonly output: 'table' | 'json' | 'markdown';
 }
 

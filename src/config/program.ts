@@ -1,4 +1,28 @@
+import type { z } from 'zod';
 import { flag, integer, optional, secret, setting, text } from './setting.ts';
+
+const SHARE = /^(?:([a-z][a-z0-9_]*)=)?(\d|[1-8]\d|90)$/;
+
+/** `10`, `10,okta=30`: percents from 0 to 90, of all collectors and of one. */
+function headroom(): z.ZodType<string> {
+  return text('10').refine(areShares, { message: `must be ${SHARES}` });
+}
+
+/** What shares of limits look like. */
+export const SHARES = 'a percentage from 0 to 90, or one per collector as in 10,okta=30';
+
+/** Whether a text says shares of limits. */
+export function areShares(value: string): boolean {
+  return value.split(',').every((share) => SHARE.test(share.trim()));
+}
+
+/** The share of a vendor's limit that is left to others, 0 to 0.9; what stands last counts. */
+export function headroomOf(collector: string, shares: string): number {
+  const matches = shares.split(',').map((share) => SHARE.exec(share.trim()));
+  const own =
+    matches.findLast((match) => match?.[1] === collector) ?? matches.findLast((match) => match?.[1] === undefined);
+  return Number(own?.[2] ?? 0) / 100;
+}
 
 /** Variables of the program itself, whatever is collected or stored. */
 export const programShape = {
@@ -15,8 +39,8 @@ export const programShape = {
   CYBER_COLLECT_MAX_RECORD_MIB: setting('Largest record accepted, in MiB', integer(64, 1, 512)),
   CYBER_COLLECT_MAX_PAGES: setting('Most pages of one list', integer(1_000_000, 1)),
   CYBER_COLLECT_HEADROOM: setting(
-    'Share of a vendor’s rate limit left to your other tools, in percent',
-    integer(10, 0, 90),
+    'Share of a vendor’s rate limit left to your other tools, in percent; for one collector as okta=30',
+    headroom(),
   ),
   CYBER_COLLECT_RESUME_HOURS: setting(
     'Hours within which a run goes on where an interrupted one stopped; 0 never',

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { type Collector, idOf, parentOf, type Resource, tagOf } from '../collectors/collector.ts';
 import { type Environment, lookUp, resolveShape } from '../config/environment.ts';
-import { programAliases, programShape } from '../config/program.ts';
+import { areShares, programAliases, programShape, SHARES } from '../config/program.ts';
 import { assertEncrypted, isRequired, type Shape, type Values } from '../config/setting.ts';
 import { asCollectError, ConfigError, configProblem, type Problem } from '../errors.ts';
 import type { Kind, Store } from '../stores/store.ts';
@@ -50,6 +50,8 @@ export interface Wanted {
   readonly only: readonly string[];
   readonly exclude: readonly string[];
   readonly tenancy?: string | undefined;
+  /** Shares of the vendors' limits to leave to others, before those of the environment. */
+  readonly headroom?: string | undefined;
 }
 
 /** Rooms to choose from. */
@@ -65,7 +67,12 @@ export interface Rooms {
 export function activate(environment: Environment, rooms: Rooms, wanted: Wanted, at: Date): Plan {
   const fatal: Problem[] = [];
   const problems: Problem[] = [];
-  const program = programOf(environment, fatal);
+  const settings = programOf(environment, fatal);
+  if (wanted.headroom !== undefined && !areShares(wanted.headroom)) {
+    fatal.push(configProblem('--headroom', `'${wanted.headroom}' is no share of a limit`, `write ${SHARES}`));
+  }
+  const shares = [settings.CYBER_COLLECT_HEADROOM, ...(wanted.headroom === undefined ? [] : [wanted.headroom])];
+  const program = { ...settings, CYBER_COLLECT_HEADROOM: shares.join(',') };
   // Read apart from the others, so that it is checked though one of them is not valid.
   const tenancy = wanted.tenancy ?? lookUp(environment, 'TENANCY', programAliases)?.value ?? program.TENANCY;
   collecting(fatal, 'TENANCY', () => assertSafe('TENANCY', tenancy));

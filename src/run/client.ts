@@ -1,3 +1,4 @@
+import { headroomOf } from '../config/program.ts';
 import { Client, type ClientSettings } from '../http/client.ts';
 import { createDispatcher } from '../http/dispatcher.ts';
 import type { ActiveCollector, Plan } from './activate.ts';
@@ -28,7 +29,7 @@ export function clientSettings({ program, at }: Plan, { version, deadline, scrat
     scratch,
     userAgent: `cyber-collect/${version}`,
     concurrency: program.CYBER_COLLECT_REQUESTS,
-    headroom: program.CYBER_COLLECT_HEADROOM / 100,
+    headroom: headroomOf('', program.CYBER_COLLECT_HEADROOM),
     maxBody: program.CYBER_COLLECT_MAX_BODY_MIB * 2 ** 20,
     maxRecord: program.CYBER_COLLECT_MAX_RECORD_MIB * 2 ** 20,
     maxPages: program.CYBER_COLLECT_MAX_PAGES,
@@ -38,7 +39,8 @@ export function clientSettings({ program, at }: Plan, { version, deadline, scrat
 }
 
 /** A collector's client. One for a collector that speaks to no API leads nowhere. */
-export function clientOf({ collector, settings }: ActiveCollector, client: ClientSettings): Client {
+export function clientOf({ collector, settings }: ActiveCollector, client: ClientSettings, { program }: Plan): Client {
+  const headroom = headroomOf(collector.name, program.CYBER_COLLECT_HEADROOM);
   const options = collector.http?.(settings) ?? { baseUrl: new URL(`https://${collector.name}.invalid`) };
-  return new Client(options, client, collector.errors ?? []);
+  return new Client(options, { ...client, headroom }, collector.errors ?? []);
 }

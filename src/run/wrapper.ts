@@ -87,7 +87,7 @@ async function runCollector(run: Run, active: ActiveCollector): Promise<readonly
   let release: (() => Promise<void>) | undefined;
   try {
     release = await lock(run.options.state, hostname(), run.plan.tenancy, collector.name);
-    const client = clientOf(active, run.client);
+    const client = clientOf(active, run.client, run.plan);
     const work = await workOf(run, active);
     const collected = new Map<string, Promise<Collected>>();
     const results: Promise<DatasetResult | undefined>[] = [];
