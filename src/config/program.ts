@@ -9,7 +9,7 @@ function headroom(): z.ZodType<string> {
 }
 
 /** What shares of limits look like. */
-export const SHARES = 'a percentage from 0 to 90, or one per collector as in 10,okta=30';
+export const SHARES = 'a percentage of 90 at most, or one per collector as in 10,okta=30';
 
 /** Whether a text says shares of limits. */
 export function areShares(value: string): boolean {

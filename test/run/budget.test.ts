@@ -71,6 +71,6 @@ describe('the share that is left to others', () => {
   test.each(['all', '95', '10;20', 'okta=', '=5'])('%s is refused in one sentence', async (headroom) => {
     const refused = collectOnce({ env: { CYBER_COLLECT_HEADROOM: headroom }, only: ['okta'] });
     await expect(refused).rejects.toThrow(ConfigError);
-    await expect(refused).rejects.toThrow(/CYBER_COLLECT_HEADROOM: must be a percentage from 0 to 90/);
+    await expect(refused).rejects.toThrow(/CYBER_COLLECT_HEADROOM: must be a percentage of 90 at most/);
   });
 });
