@@ -4,8 +4,8 @@ import { problemLine } from '../report/log.ts';
 import { notifySlack } from '../report/notify.ts';
 import { printPlan, printSummary } from '../report/tables.ts';
 import { activate } from '../run/activate.ts';
+import { openCoordination } from '../run/coordination.ts';
 import { patternsOf } from '../run/select.ts';
-import { openState } from '../run/state.ts';
 import { runPlan } from '../run/wrapper.ts';
 import { version } from '../version.ts';
 import { openSession, type Session, type SessionFlags, useColour } from './session.ts';
@@ -42,7 +42,8 @@ export async function run(flags: RunFlags, session?: Session): Promise<number> {
         'no collector is configured: set the variables of a product you use. See cyber-collect list',
       );
     }
-    const state = await openState(plan.program.CYBER_COLLECT_STATE);
+    const coordination = await openCoordination(environment, plan.program);
+    const { state, locks } = coordination;
     const interruption = listenForSignals((name) =>
       log('WARNING', 'run.interrupted', `${name}: ending cleanly; once more ends at once`),
     );
@@ -51,6 +52,7 @@ export async function run(flags: RunFlags, session?: Session): Promise<number> {
       const summary = await runPlan(plan, {
         version: version(),
         state,
+        locks,
         log,
         progress,
         concurrency: flags.concurrency,
@@ -68,6 +70,7 @@ export async function run(flags: RunFlags, session?: Session): Promise<number> {
       return summary.exit_code;
     } finally {
       interruption.stop();
+      coordination.close();
     }
   } finally {
     progress.stop();

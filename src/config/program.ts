@@ -28,6 +28,16 @@ export function headroomOf(collector: string, shares: string): number {
 export const programShape = {
   TENANCY: setting('Name of the tenant or organisation, the value of %TENANCY', text('default')),
   CYBER_COLLECT_STATE: setting('Folder of the working state: spool, run records, locks', text('.cyber-collect')),
+  CYBER_COLLECT_STATE_S3: setting(
+    'Bucket and prefix, s3://bucket/prefix, of what machines that forget must know, and of locks between machines',
+    optional().refine((value) => value === undefined || /^s3:\/\/[^/\s]+(\/[^\s]*)?$/.test(value), {
+      message: 'must be s3://bucket or s3://bucket/prefix',
+    }),
+  ),
+  CYBER_COLLECT_LOCK_POSTGRES: secret(
+    'Connection string of a PostgreSQL server that keeps the locks, where runs are on several machines',
+    optional(),
+  ),
   CYBER_COLLECT_ALLOW_HTTP: setting('Allow plain http:// to hosts other than loopback', flag()),
   CYBER_COLLECT_CA_FILE: setting('PEM file of certificate authorities to trust beside the built-in ones', optional()),
   CYBER_COLLECT_CLIENT_CERT: setting('PEM file of a client certificate for gateways that ask for one', optional()),

@@ -9,7 +9,8 @@ import type { Dataset } from '../stores/store.ts';
 import type { ActiveCollector, Plan, PlannedDataset } from './activate.ts';
 import { type Collected, collect, collectedFrom, newTally, type SavedCursor, type Tally } from './collect.ts';
 import { deliver, deliverRestored, type OpenStore } from './deliver.ts';
-import type { Journal, Left } from './journal.ts';
+import type { Journal } from './journal.ts';
+import type { Lock, Locks } from './lock.ts';
 import { restore } from './restore.ts';
 import { selects } from './select.ts';
 import type { State } from './state.ts';
@@ -21,6 +22,7 @@ import type { Work } from './work.ts';
 export interface RunOptions {
   readonly version: string;
   readonly state: State;
+  readonly locks: Locks;
   readonly log: Log;
   readonly progress: Progress;
   /** Collectors at once. */
@@ -70,6 +72,8 @@ export interface Means {
   readonly active: ActiveCollector;
   readonly client: Client;
   readonly work: Work;
+  /** The collector's, which this run holds. */
+  readonly lock: Lock;
   /** What an interrupted run left of this dataset. */
   readonly journal: Journal;
   readonly parent: Promise<Collected> | undefined;
@@ -93,6 +97,7 @@ export function runDataset(run: Run, planned: PlannedDataset, means: Means): Com
   }
   const coming = collected(run, dataset, means, { tally, cursor })
     .then((came) => verified(run, dataset, came))
+    .then((came) => means.lock.confirm().then(() => came))
     .catch((thrown): Collected => ({ verdict: 'failed', error: asCollectError(thrown) }));
   const result = coming.then(async (came) => {
     if (!dataset.stored) {
@@ -101,7 +106,7 @@ export function runDataset(run: Run, planned: PlannedDataset, means: Means): Com
       return undefined;
     }
     const outcome =
-      'error' in came ? await fallBack(run, dataset, came) : await store(run, dataset, came, journal.left);
+      'error' in came ? await fallBack(run, dataset, came, means.lock) : await store(run, dataset, came, means);
     const facts = factsOf(dataset, tally, started);
     const resumed = journal.left.mark === undefined && whole === undefined ? {} : { resumed: true as const };
     const settled = { ...facts, ...outcome, ...resumed } satisfies DatasetResult;
@@ -166,11 +171,11 @@ async function store(
   run: Run,
   dataset: PlannedDataset,
   came: Extract<Collected, { spool: unknown }>,
-  begun: Left,
+  means: Means,
 ): Promise<Outcome> {
   const { plan, options } = run;
   const { verdict, spool } = came;
-  const whole = datasetOf(run, dataset, came, begun);
+  const whole = datasetOf(run, dataset, came, means);
   // No new events are nothing to add.
   const nothing = dataset.kind === 'events' && spool.records === 0;
   const stores = nothing ? [] : await deliver(whole, run.stores, run.signal);
@@ -186,20 +191,22 @@ async function fallBack(
   run: Run,
   dataset: PlannedDataset,
   came: Extract<Collected, { error: unknown }>,
+  lock: Lock,
 ): Promise<Outcome> {
   const { error, verdict } = came;
   if (error.code === 'credentials') run.refused.add(dataset.tag);
+  if (error.code === 'locked') run.locked.push(dataset.collector);
   if (error.code === 'defect') run.problems.push(problemOf(dataset.tag, error));
   const why = { reason: error.message, title: error.title, ...(error.mend === undefined ? {} : { mend: error.mend }) };
   const lost = { ...why, verdict, records: came.records ?? 0, upload_id: dataset.uploadId, stores: [] };
-  if (dataset.kind === 'events' || error.code === 'aborted' || error.code === 'deadline') return lost;
+  if (dataset.kind === 'events' || ['aborted', 'deadline', 'locked'].includes(error.code)) return lost;
   try {
     const { plan } = run;
     const names = { uuid: dataset.uploadId, tag: dataset.tag, tenancy: plan.tenancy, at: plan.at };
     const copy = await restore(dataset, run.stores, names, `${run.folder}/${dataset.tag}.restored.ndjson`);
     if (copy === undefined) return lost;
     const { records, upload_id, timestamp } = copy.metadata;
-    const stores = await deliverRestored(copy, run.stores);
+    const stores = await deliverRestored({ ...copy, confirm: () => lock.confirm() }, run.stores);
     const age_s = Math.round((plan.at.getTime() - Date.parse(timestamp)) / 1000);
     const restored = { records, upload_id, sha256: copy.spool.sha256, stale: true, age_s, stores } as const;
     return { ...why, ...restored, verdict: 'restored', cause: verdict };
@@ -214,7 +221,7 @@ function datasetOf(
   { id, plan, options }: Run,
   dataset: PlannedDataset,
   { spool, expected }: Extract<Collected, { spool: unknown }>,
-  begun: Left,
+  { journal, lock }: Means,
 ): Dataset {
   const { tag, kind, collector, resource } = dataset;
   return {
@@ -222,10 +229,11 @@ function datasetOf(
     kind,
     id: dataset.id,
     spool,
+    confirm: () => lock.confirm(),
     metadata: {
       tenancy: plan.tenancy,
       upload_id: dataset.uploadId,
-      timestamp: begun.timestamp,
+      timestamp: journal.left.timestamp,
       tag,
       records: spool.records,
       collector,

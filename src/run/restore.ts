@@ -17,7 +17,7 @@ export async function restore(
   stores: readonly OpenStore[],
   names: TemplateValues,
   path: string,
-): Promise<Dataset | undefined> {
+): Promise<Omit<Dataset, 'confirm'> | undefined> {
   for (const { sink } of stores) {
     const copy = await sink.backup?.load(names);
     if (copy !== undefined) return readCopy(planned, copy.body, copy.at, path);
@@ -30,7 +30,7 @@ async function readCopy(
   body: AsyncIterable<Uint8Array>,
   at: string,
   path: string,
-): Promise<Dataset> {
+): Promise<Omit<Dataset, 'confirm'>> {
   const splitter = new RecordSplitter({ path: 'data' });
   const writer = await SpoolWriter.create(path);
   try {

@@ -1,5 +1,4 @@
-import { randomUUID } from 'node:crypto';
-import { mkdir, open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { CollectError } from '../errors.ts';
 
@@ -54,108 +53,58 @@ export async function openState(folder: string): Promise<State> {
   };
 }
 
-/** A folder for this run's spools; those of runs on this machine that ended without cleaning up are removed. */
-export async function openSpools(state: State, host: string, runId: string): Promise<string> {
-  const spools = join(state.folder, 'spool');
-  await mkdir(spools, { recursive: true, mode: 0o700 });
-  for (const name of await readdir(spools)) {
-    const owner = /^(.+)\+(\d+)\+/.exec(name);
-    if (owner?.[1] !== host || isAlive(Number(owner[2]))) continue;
-    await rm(join(spools, name), { recursive: true, force: true });
+/** Milliseconds after which what is not renewed is nobody's. */
+export const LEASE = 60_000;
+/** Milliseconds between two renewals. */
+export const RENEWAL = 15_000;
+
+/** Runs of this process: containers always count from 1, so its id alone does not tell. */
+const own = new Set<string>();
+
+/** The folder of a run under way. */
+export interface RunFolder {
+  readonly path: string;
+  remove(): Promise<void>;
+}
+
+/** A folder for this run; those of runs that ended without cleaning up are removed. */
+export async function openRunFolder(state: State, host: string, runId: string): Promise<RunFolder> {
+  const all = join(state.folder, 'spool');
+  await mkdir(all, { recursive: true, mode: 0o700 });
+  for (const name of await readdir(all)) {
+    if (await isLeft(join(all, name), name, host)) await rm(join(all, name), { recursive: true, force: true });
   }
-  const folder = join(spools, `${host}+${process.pid}+${runId}`);
-  await mkdir(folder, { mode: 0o700 });
-  return folder;
+  const path = join(all, `${host}+${process.pid}+${runId}`);
+  await mkdir(path, { mode: 0o700 });
+  own.add(runId);
+  const timer = setInterval(() => void utimes(path, new Date(), new Date()).catch(() => undefined), RENEWAL);
+  timer.unref();
+  return {
+    path,
+    async remove() {
+      clearInterval(timer);
+      await rm(path, { recursive: true, force: true });
+      own.delete(runId);
+    },
+  };
 }
 
-/** What a lock file says of its holder. */
-interface Holder {
-  readonly pid: number;
-  readonly host: string;
-  readonly since: string;
-  /** Tells a lock of this process from one that an earlier process of the same id left: containers always count from 1. */
-  readonly id?: string;
+/** Whether a run is still under way. */
+export async function isUnderWay(state: State, runId: string): Promise<boolean> {
+  return (await readdir(join(state.folder, 'spool'))).some((name) => name.endsWith(`+${runId}`));
 }
 
-/** Locks that this process holds. */
-const held = new Set<string>();
-
-/**
- * Takes the lock of a tenancy's collector; call the result to let it go. A lock whose process on this machine is gone is
- * taken over.
- * @throws {CollectError} locked
- */
-export async function lock(
-  state: State,
-  host: string,
-  tenancy: string,
-  collector: string,
-): Promise<() => Promise<void>> {
-  const path = await state.path('locks', tenancy, `${collector}.lock`);
-  for (let attempt = 1; ; attempt += 1) {
-    try {
-      const file = await open(path, 'wx', 0o600);
-      const id = randomUUID();
-      held.add(id);
-      await file.writeFile(
-        JSON.stringify({ pid: process.pid, host, since: new Date().toISOString(), id } satisfies Holder),
-      );
-      await file.close();
-      return async () => {
-        await rm(path, { force: true });
-        held.delete(id);
-      };
-    } catch (cause) {
-      if ((cause as NodeJS.ErrnoException).code !== 'EEXIST') throw cause;
-      const holder = await state.read<Holder>('locks', tenancy, `${collector}.lock`).catch(() => undefined);
-      if (attempt > 1 || !isOver(holder, host) || !(await removeStale(path, host))) {
-        const who =
-          holder === undefined ? 'another run' : `process ${holder.pid} on ${holder.host} since ${holder.since}`;
-        throw new CollectError('locked', `${collector} of tenancy ${tenancy} is being collected by ${who}`, {
-          mend: `wait for it; if no such process runs, remove ${path}`,
-        });
-      }
-    }
-  }
+async function isLeft(path: string, name: string, host: string): Promise<boolean> {
+  const [, owner, pid = '', runId = ''] = /^(.+)\+(\d+)\+(.+)$/.exec(name) ?? [];
+  const renewed = await stat(path).catch(() => undefined);
+  if (owner === undefined || renewed === undefined) return false;
+  if (Date.now() - renewed.mtimeMs > LEASE) return true;
+  if (owner !== host) return false;
+  return Number(pid) === process.pid ? !own.has(runId) : !isAlive(Number(pid));
 }
 
-/** Whether a process that may still live holds a lock. */
-export async function isLocked(state: State, host: string, tenancy: string, name: string): Promise<boolean> {
-  const holder = await state.read<Holder>('locks', tenancy, `${name}.lock`).catch(() => undefined);
-  return holder !== undefined && !isOver(holder, host);
-}
-
-/** Removes the lock of a process that is over, unless someone else is about to: of many only one may look and remove. */
-async function removeStale(path: string, host: string): Promise<boolean> {
-  const turn = `${path}.takeover`;
-  const mine = await open(turn, 'wx', 0o600).catch(() => undefined);
-  if (mine === undefined) return false;
-  try {
-    const text = await readFile(path, 'utf8').catch(() => undefined);
-    if (text === undefined) return true;
-    const over = isOver(holderOf(text), host);
-    if (over) await rm(path, { force: true });
-    return over;
-  } finally {
-    await mine.close();
-    await rm(turn, { force: true });
-  }
-}
-
-function holderOf(text: string): Holder | undefined {
-  try {
-    return JSON.parse(text) as Holder;
-  } catch {
-    return undefined; // it is being written
-  }
-}
-
-function isOver(holder: Holder | undefined, host: string): boolean {
-  if (holder === undefined || holder.host !== host) return false;
-  return holder.pid === process.pid ? !held.has(holder.id ?? '') : !isAlive(holder.pid);
-}
-
-function isAlive(pid: number): boolean {
+/** Whether a process of this machine lives. */
+export function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0);
     return true;

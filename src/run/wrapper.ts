@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import { rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import pLimit from 'p-limit';
@@ -13,7 +12,8 @@ import type { Collected } from './collect.ts';
 import { type Run, type RunOptions, runDataset } from './dataset.ts';
 import { openStores } from './deliver.ts';
 import { Journal } from './journal.ts';
-import { isLocked, lock, openSpools } from './state.ts';
+import type { Lock } from './lock.ts';
+import { isUnderWay, openRunFolder } from './state.ts';
 import { type DatasetResult, type Ending, exitCode, type RunSummary } from './summary.ts';
 import { openWork, type Work } from './work.ts';
 
@@ -28,19 +28,18 @@ export async function runPlan(plan: Plan, options: RunOptions): Promise<RunSumma
       }),
     );
   const timer = setTimeout(reached, Math.min(options.deadline * 1000, 2 ** 31 - 1));
-  const folder = await openSpools(options.state, hostname(), id);
-  const over = await lock(options.state, hostname(), plan.tenancy, runLock(id));
+  const folder = await openRunFolder(options.state, hostname(), id);
   const run: Run = {
     id,
     plan,
     options,
-    folder,
+    folder: folder.path,
     stores: await openStores(plan.stores, {
       tenancy: plan.tenancy,
       at: plan.at,
       warn: (message) => options.log('WARNING', 'store.warning', message),
     }),
-    client: clientSettings(plan, { version: options.version, deadline: options.deadline, scratch: folder }),
+    client: clientSettings(plan, { version: options.version, deadline: options.deadline, scratch: folder.path }),
     signal: AbortSignal.any([options.signal, deadline.signal]),
     problems: [...plan.problems],
     locked: [],
@@ -69,24 +68,20 @@ export async function runPlan(plan: Plan, options: RunOptions): Promise<RunSumma
     const closed = Promise.allSettled(run.stores.map(({ sink }) => sink.close?.()));
     await (run.signal.aborted ? Promise.race([closed, systemClock.sleep(CLOSE_GRACE)]) : closed);
     if (!run.signal.aborted) await Promise.all(run.works.map((work) => work.remove()));
-    await rm(folder, { recursive: true, force: true });
-    await over();
+    await folder.remove();
   }
 }
 
 /** Milliseconds that stores are given to close in a run that was told to stop. */
 const CLOSE_GRACE = 500;
 
-function runLock(id: string): string {
-  return `run-${id}`;
-}
-
 /** One collector under its lock: every dataset at its own pace, children behind their parents. */
 async function runCollector(run: Run, active: ActiveCollector): Promise<readonly DatasetResult[]> {
   const { collector, datasets } = active;
-  let release: (() => Promise<void>) | undefined;
+  let held: Lock | undefined;
   try {
-    release = await lock(run.options.state, hostname(), run.plan.tenancy, collector.name);
+    const lock = await run.options.locks.take(run.plan.tenancy, collector.name);
+    held = lock;
     const client = clientOf(active, run.client, run.plan);
     const work = await workOf(run, active);
     const collected = new Map<string, Promise<Collected>>();
@@ -95,7 +90,7 @@ async function runCollector(run: Run, active: ActiveCollector): Promise<readonly
       const parent = collected.get(parentOf(dataset.definition) ?? '');
       const upload = { upload_id: dataset.uploadId, timestamp: timestampOf(run.plan.at) };
       const journal = await Journal.open(join(work.folder, `${dataset.tag}.journal`), upload);
-      const { coming, result } = runDataset(run, dataset, { active, client, work, journal, parent });
+      const { coming, result } = runDataset(run, dataset, { active, client, work, lock, journal, parent });
       collected.set(dataset.resource, coming);
       results.push(result.finally(() => journal.close()));
     }
@@ -106,7 +101,7 @@ async function runCollector(run: Run, active: ActiveCollector): Promise<readonly
     run.problems.push(problemOf(collector.name, error));
     return [];
   } finally {
-    await release?.();
+    await held?.release();
   }
 }
 
@@ -121,7 +116,7 @@ async function workOf(run: Run, active: ActiveCollector): Promise<Work> {
     runId: run.id,
     at: plan.at,
     lives: options.resume,
-    isUnderWay: (id) => isLocked(options.state, hostname(), plan.tenancy, runLock(id)),
+    isUnderWay: (id) => isUnderWay(options.state, id),
   });
   run.works.push(work);
   return work;

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
-import type { PutObjectCommandInput, S3Client, S3ClientConfig } from '@aws-sdk/client-s3';
+import type { GetObjectCommand, PutObjectCommandInput, S3Client, S3ClientConfig } from '@aws-sdk/client-s3';
 import { z } from 'zod';
 import { type AwsIdentity, awsIdentity, awsShape } from '../config/aws.ts';
 import { programShape } from '../config/program.ts';
@@ -42,6 +42,25 @@ export interface Content {
   /** Exact length before compression. */
   readonly length: number;
   chunks(): AsyncGenerator<Uint8Array>;
+}
+
+/** A small object as it lies there. */
+export interface SmallObject {
+  readonly text: string;
+  /** Its ETag: changes when it is written. */
+  readonly version: string;
+  /** Milliseconds since it was written, by the server's clock. */
+  readonly age: number;
+}
+
+/** Small texts in a bucket. */
+export interface SmallObjects {
+  read(key: string): Promise<SmallObject | undefined>;
+  write(key: string, text: string): Promise<void>;
+  /** Writes over this version, or where nothing is; the new version, or undefined when that is no longer what is there. */
+  swap(key: string, text: string, over: string | undefined): Promise<string | undefined>;
+  remove(key: string): Promise<void>;
+  close(): void;
 }
 
 /** A bucket one may use; every error is a sentence. */
@@ -126,6 +145,62 @@ export async function openBucket(settings: BucketSettings, warn: (message: strin
     },
     listable: () => run({ done: 'listed', needs: ['s3:ListBucket'] }, (client) => mayList(s3, client, bucket)),
   };
+}
+
+/** Opens a bucket for small texts; nothing is sent yet. */
+export async function openSmallObjects(settings: BucketSettings): Promise<SmallObjects> {
+  const s3 = await import('@aws-sdk/client-s3');
+  const { run, close } = connect(s3, settings);
+  const Bucket = settings.STORE_AWS_S3_BUCKET;
+  const put = (Key: string, Body: string, condition: Partial<PutObjectCommandInput>) =>
+    run({ key: Key, done: 'written', needs: ['s3:PutObject'] }, (client) =>
+      client.send(new s3.PutObjectCommand({ Bucket, Key, Body, ContentType: 'application/json', ...condition })),
+    );
+  return {
+    close,
+    read(key) {
+      return run({ key, done: 'read', ...READING }, async (client) => {
+        const { command, date } = dated(new s3.GetObjectCommand({ Bucket, Key: key }));
+        const found = await client.send(command).catch(unlessMissing);
+        if (found === undefined) return undefined;
+        const text = (await found.Body?.transformToString()) ?? '';
+        return { text, version: found.ETag ?? '', age: date() - (found.LastModified?.getTime() ?? 0) };
+      });
+    },
+    async write(key, text) {
+      await put(key, text, {});
+    },
+    async swap(key, text, over) {
+      const condition = over === undefined ? { IfNoneMatch: '*' } : { IfMatch: over };
+      const swapped = await put(key, text, condition).catch(unlessChanged);
+      return swapped?.ETag;
+    },
+    remove(key) {
+      return run({ key, done: 'deleted', needs: ['s3:DeleteObject'] }, async (client) => {
+        await client.send(new s3.DeleteObjectCommand({ Bucket, Key: key }));
+      });
+    },
+  };
+}
+
+/** A command that tells the server's time of its answer, in epoch milliseconds. */
+function dated(command: GetObjectCommand): { readonly command: GetObjectCommand; readonly date: () => number } {
+  let at = Number.NaN;
+  command.middlewareStack.add(
+    (next) => async (args) => {
+      const result = await next(args);
+      at = Date.parse((result.response as { headers?: Record<string, string> }).headers?.date ?? '');
+      return result;
+    },
+    { step: 'deserialize', priority: 'high' },
+  );
+  return { command, date: () => (Number.isNaN(at) ? Date.now() : at) };
+}
+
+/** Someone else was faster: the condition did not hold, or two tried at once, or what was there is gone. */
+function unlessChanged(thrown: unknown): undefined {
+  const status = thrown instanceof CollectError ? thrown.status : undefined;
+  if (status !== 412 && status !== 409 && status !== 404) throw thrown;
 }
 
 async function mayList({ HeadBucketCommand }: Commands, client: S3Client, bucket: string): Promise<boolean> {

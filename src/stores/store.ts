@@ -15,6 +15,11 @@ export interface Dataset {
   readonly spool: Spool;
   /** Dotted paths that together identify a record, where the vendor has such. */
   readonly id: readonly string[];
+  /**
+   * To be called right before the dataset becomes what readers see.
+   * @throws {CollectError} locked when this run may no longer change anything
+   */
+  confirm(): Promise<void>;
 }
 
 /** Where a dataset was put. */

@@ -257,6 +257,7 @@ async function load(
       },
     );
     await connection.run(viewSql(tag, types)); // a view's columns are fixed when it is made
+    await dataset.confirm();
     return notes;
   });
 }

@@ -46,7 +46,7 @@ export default defineStore({
         const plain = format === 'ndjson' && compressionOf(path) === 'none';
         if (plain) await assertWhole(dataset.spool);
         const content = plain ? dataset.spool.path : compress(contentOf(dataset, format), compressionOf(path));
-        await writeWhole(path, dataset.metadata.upload_id, content);
+        await writeWhole(path, dataset.metadata.upload_id, content, () => dataset.confirm());
         return { at: path, records: dataset.metadata.records };
       },
       async latest(tag) {
@@ -57,7 +57,7 @@ export default defineStore({
       async check() {
         const names = { uuid: randomUUID(), tag: 'cyber_collect_probe', tenancy: context.tenancy, at: context.at };
         const path = pathOf(settings, 'snapshot', names);
-        await writeWhole(path, 'probe', one(Buffer.from('probe')));
+        await writeWhole(path, 'probe', one(Buffer.from('probe')), async () => undefined);
         await rm(path);
         // The folder that only the probe had, if its tag is a folder; one that holds anything stays.
         if (path.includes(names.tag)) await rmdir(dirname(path)).catch(() => undefined);
@@ -104,7 +104,12 @@ async function* one(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
  * Writes beside the target and renames: a reader sees the old file whole or the new one whole.
  * @param content the bytes, or the path of a spool that is the content
  */
-async function writeWhole(path: string, upload: string, content: AsyncIterable<Uint8Array> | string): Promise<void> {
+async function writeWhole(
+  path: string,
+  upload: string,
+  content: AsyncIterable<Uint8Array> | string,
+  confirm: () => Promise<void>,
+): Promise<void> {
   const temporary = `${path}.${upload}.tmp`;
   try {
     await mkdir(dirname(path), { recursive: true });
@@ -118,6 +123,7 @@ async function writeWhole(path: string, upload: string, content: AsyncIterable<U
     } finally {
       await file.close();
     }
+    await confirm();
     await rename(temporary, path);
   } catch (cause) {
     await rm(temporary, { force: true }).catch(() => undefined);
@@ -150,6 +156,7 @@ async function writeAll(file: Awaited<ReturnType<typeof open>>, chunk: Uint8Arra
 }
 
 function storeError(path: string, cause: unknown): unknown {
+  if (cause instanceof CollectError) return cause;
   const code = (cause as NodeJS.ErrnoException).code;
   const mends: Readonly<Record<string, string>> = {
     ENOSPC: 'free space on that disk',

@@ -122,6 +122,7 @@ async function store(client: PoolClient, place: Place, dataset: Dataset): Promis
        VALUES ($1, $2, $3, $4, $5, $6)`,
       [tenancy, place.tag, upload_id, timestamp, dataset.spool.records, JSON.stringify(dataset.metadata)],
     );
+    await dataset.confirm();
     return replaced;
   });
 }

@@ -55,6 +55,7 @@ export default defineStore({
       async write(dataset) {
         const { main, backup } = keysOf(settings, dataset.kind, namesOf(dataset, context));
         if (main !== undefined) {
+          await dataset.confirm();
           await bucket.put(contentOf(dataset, main));
           return { at: place(main), records: dataset.metadata.records };
         }
@@ -82,6 +83,7 @@ function backupOf(bucket: Bucket, settings: Settings, context: OpenContext): Bac
   return {
     async save(dataset) {
       const { backup } = keysOf(settings, dataset.kind, namesOf(dataset, context));
+      await dataset.confirm();
       await bucket.put(contentOf(dataset, backup));
       return { at: place(backup), records: dataset.metadata.records };
     },

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import type { RunSummary } from '../../src/run/summary.ts';
 import { type RunningVendor, startVendor, type Vendor, type VendorOptions } from '../../src/simulator/vendor.ts';
@@ -172,6 +173,34 @@ describe('a run that was killed', () => {
     expect((await readdir(join(folder, 'data'))).filter((name) => !name.startsWith('.'))).toHaveLength(2);
   });
 });
+
+test('twenty runs that overlap and are stopped at random store the whole or nothing, each says why', async () => {
+  const vendor = await start(okta, { latencyMs: 3 });
+  const place = { folder: await temporaryFolder(), env: vendor.env };
+  const codes: (number | string)[] = [];
+  const seen = new Set<number>();
+  const truth = vendor.truth('users');
+  const runs = Array.from({ length: 20 }, async (_, n) => {
+    await sleep(n * 150 + Math.random() * 300);
+    const { child } = spawnRun(place, '--only', 'okta.users');
+    const ended = once(child, 'exit') as Promise<[number | null, string | null]>;
+    if (n % 3 !== 0) {
+      await Promise.race([sleep(200 + Math.random() * 900), ended]);
+      child.kill(n % 3 === 1 ? 'SIGTERM' : 'SIGKILL');
+    }
+    const [code, signal] = await ended;
+    codes.push(code ?? signal ?? '');
+    const stored = await storedLines(place.folder, 'okta_users');
+    if (stored !== undefined) seen.add(stored.length);
+  });
+  await Promise.all(runs);
+  // Whoever is killed before Node listens to signals ends by the signal itself.
+  for (const code of codes) expect([0, 8, 143, 'SIGTERM', 'SIGKILL']).toContain(code);
+  expect([...seen].every((count) => count === truth.length)).toBe(true);
+  expect((await runToItsEnd(place, '--only', 'okta.users')).exit_code).toBe(0);
+  expect(await storedLines(place.folder, 'okta_users')).toEqual(truth);
+  expect((await below(join(place.folder, 'state'))).filter((path) => /work|spool|locks/.test(path))).toEqual([]);
+}, 90_000);
 
 describe('a run that is told to stop', () => {
   test('stops within five seconds, tells so, and leaves what the next one goes on with', async () => {

@@ -187,6 +187,15 @@ export function storeSuite(name: string, setUp: () => Promise<StoreUnderTest>, t
       });
     }
 
+    test('a run that has lost its lock changes nothing', async () => {
+      const tag = newTag();
+      await put(numbered(3), { tag });
+      const lost = new CollectError('locked', 'another run has taken over');
+      const error = await failure(put(numbered(2, 2), { tag, confirm: () => Promise.reject(lost) }));
+      expect(error.code).toBe('locked');
+      expect([...(await store.read(tag))].sort()).toEqual(numbered(3).sort());
+    });
+
     test('a reader sees the old whole or the new whole', async () => {
       const tag = newTag();
       const [older, newer] = [numbered(300, 1), numbered(5000, 2)];

@@ -9,6 +9,8 @@ export interface DatasetChoice {
   readonly tag?: string;
   readonly kind?: Kind;
   readonly metadata?: Partial<Metadata>;
+  /** Whether the run still holds its lock; it does unless told. */
+  readonly confirm?: Dataset['confirm'];
 }
 
 let clock = Date.UTC(2026, 0, 1);
@@ -31,6 +33,7 @@ export async function datasetOf(
     kind: choice.kind ?? 'snapshot',
     id: ['id'],
     spool,
+    confirm: choice.confirm ?? (async () => undefined),
     metadata: {
       tenancy: 'acme',
       upload_id: upload,

@@ -8,7 +8,7 @@ import { environmentOf } from '../../src/config/environment.ts';
 import { createLog, type Log } from '../../src/report/log.ts';
 import { silent } from '../../src/report/progress.ts';
 import { activate } from '../../src/run/activate.ts';
-import { openState } from '../../src/run/state.ts';
+import { openCoordination } from '../../src/run/coordination.ts';
 import type { DatasetResult, RunSummary } from '../../src/run/summary.ts';
 import { runPlan } from '../../src/run/wrapper.ts';
 
@@ -96,7 +96,7 @@ export async function collectOnce(choice: RunChoice): Promise<RunResult> {
   const plan = activate(session.environment, session, wanted, new Date());
   const summary = await runPlan(plan, {
     version: '0.0.0-test',
-    state: await openState(plan.program.CYBER_COLLECT_STATE),
+    ...(await openCoordination(session.environment, plan.program)),
     log: session.log,
     progress: session.progress,
     concurrency: 4,

@@ -1,0 +1,45 @@
+import type { SmallObjects } from '../stores/_s3.ts';
+import { holderIn, type Slots } from './lock.ts';
+import type { State } from './state.ts';
+
+/** What machines that forget must know of earlier runs: its folders in the state. */
+const SHARED = ['cursors', 'baselines', 'chain'];
+
+/** A state whose small part lies in a bucket, for machines that forget, or that are several; the rest stays here. */
+export function sharedState(local: State, objects: SmallObjects, prefix: string): State {
+  const keyOf = (parts: readonly string[]) => [prefix, ...parts].filter((part) => part !== '').join('/');
+  const isShared = ([folder = '']: readonly string[]) => SHARED.includes(folder);
+  return {
+    ...local,
+    async read<T>(...parts: readonly string[]) {
+      if (!isShared(parts)) return local.read<T>(...parts);
+      const found = await objects.read(keyOf(parts));
+      // What was there before the bucket was told of is still good.
+      return found === undefined ? local.read<T>(...parts) : (JSON.parse(found.text) as T);
+    },
+    async write(value, ...parts) {
+      if (isShared(parts)) await objects.write(keyOf(parts), JSON.stringify(value));
+      return local.write(value, ...parts);
+    },
+  };
+}
+
+/** Locks as objects of a bucket, written on conditions. */
+export function bucketSlots(objects: SmallObjects, prefix: string, bucket: string): Slots {
+  const keyOf = (tenancy: string, name: string) =>
+    [prefix, 'locks', tenancy, `${name}.lock`].filter((part) => part !== '').join('/');
+  return {
+    nameOf: (tenancy, name) => `s3://${bucket}/${keyOf(tenancy, name)}`,
+    async read(tenancy, name) {
+      const found = await objects.read(keyOf(tenancy, name));
+      return found === undefined ? undefined : { holder: holderIn(found.text), age: found.age, version: found.version };
+    },
+    // The moment makes each renewal another version.
+    write: (tenancy, name, holder, over) =>
+      objects.swap(keyOf(tenancy, name), JSON.stringify({ ...holder, renewed: Date.now() }), over),
+    async remove(tenancy, name, version) {
+      const found = await objects.read(keyOf(tenancy, name));
+      if (found?.version === version) await objects.remove(keyOf(tenancy, name));
+    },
+  };
+}
