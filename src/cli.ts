@@ -45,6 +45,13 @@ export async function main(argv: readonly string[]): Promise<number> {
     .addOption(outputs(['table', 'json', 'markdown']))
     .action((options) => ending(import('./commands/doctor.ts').then(({ doctor }) => doctor(options))));
 
+  environment(
+    program.command('verify').description('hold run records, their chain and stored files against each other'),
+  )
+    .option('--head <sha256>', 'hash of a record that must be there, as a run printed it')
+    .addOption(outputs(['table', 'json', 'markdown']))
+    .action((options) => ending(import('./commands/verify.ts').then(({ verify }) => verify(options))));
+
   environment(program.command('peek').description('the first records of a dataset on stdout; nothing is stored'))
     .argument('<name>', 'a dataset such as okta.users')
     .option('-n <records>', 'how many', whole, 5)

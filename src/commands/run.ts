@@ -1,5 +1,4 @@
 import { CollectError } from '../errors.ts';
-import { writeRunRecord } from '../report/audit.ts';
 import { problemLine } from '../report/log.ts';
 import { notifySlack } from '../report/notify.ts';
 import { printPlan, printSummary } from '../report/tables.ts';
@@ -54,6 +53,7 @@ export async function run(flags: RunFlags, session?: Session): Promise<number> {
         state,
         locks,
         log,
+        redactor,
         progress,
         concurrency: flags.concurrency,
         deadline: flags.deadline,
@@ -64,7 +64,6 @@ export async function run(flags: RunFlags, session?: Session): Promise<number> {
         signalCode: interruption.code,
       });
       progress.stop();
-      await writeRunRecord(state, summary, redactor);
       await notifySlack(plan.program, redactor, log, { finished: summary });
       print(printSummary(summary, flags.output, colour));
       return summary.exit_code;

@@ -15,6 +15,7 @@ const delivery = z.strictObject({
   store: text,
   at: text.describe('Where it was put; empty when it failed'),
   records: count,
+  sha256: text.optional().describe('Of what was written, where it is one file'),
   error: text.optional(),
   mend: text.optional(),
 });
@@ -68,6 +69,10 @@ export const schemas = {
     exit_code: z.int(),
     datasets: z.array(dataset),
     problems: z.array(problem),
+    head: z
+      .strictObject({ sequence: count, sha256: text })
+      .optional()
+      .describe('The record of this run: verify --head SHA256 finds whether it or any before was changed'),
   }),
   plan: z.strictObject({
     tenancy: text,
@@ -99,6 +104,12 @@ export const schemas = {
       docs: text,
     }),
   ),
+  verify: z.strictObject({
+    tenancy: text,
+    records: count,
+    head: text.optional().describe('SHA-256 of the last record'),
+    findings: z.array(z.strictObject({ what: text, finding: text })),
+  }),
   doctor: z.strictObject({
     findings: z.array(
       z.strictObject({

@@ -79,6 +79,7 @@ export function printSummary(summary: RunSummary, output: Output, colour: boolea
     ...(findings.length + problems.length > 0
       ? ['', ...[...findings, ...problems].map((line) => chalk.red(printable(line)))]
       : []),
+    ...(summary.head === undefined ? [] : ['', `Run record ${summary.head.sequence}, SHA-256 ${summary.head.sha256}`]),
     '',
     summary.exit_code === 0 ? chalk.green(last) : chalk.bold(last),
   ].join('\n');

@@ -5,6 +5,7 @@ import { systemClock } from '../http/pace.ts';
 import type { Json } from '../json.ts';
 import type { Log } from '../report/log.ts';
 import type { Progress } from '../report/progress.ts';
+import type { Redactor } from '../report/redact.ts';
 import type { Dataset } from '../stores/store.ts';
 import type { ActiveCollector, Plan, PlannedDataset } from './activate.ts';
 import { type Collected, collect, collectedFrom, newTally, type SavedCursor, type Tally } from './collect.ts';
@@ -24,6 +25,8 @@ export interface RunOptions {
   readonly state: State;
   readonly locks: Locks;
   readonly log: Log;
+  /** Takes secrets out of the run record. */
+  readonly redactor: Redactor;
   readonly progress: Progress;
   /** Collectors at once. */
   readonly concurrency: number;

@@ -17,6 +17,8 @@ export interface Delivery {
   readonly store: string;
   readonly at: string;
   readonly records: number;
+  /** Of what was written, where it is one file or object. */
+  readonly sha256?: string;
   readonly error?: string;
   readonly mend?: string;
 }

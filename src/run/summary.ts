@@ -43,6 +43,8 @@ export interface RunSummary {
   readonly exit_code: number;
   readonly datasets: readonly DatasetResult[];
   readonly problems: readonly Problem[];
+  /** The record of this run. */
+  readonly head?: { readonly sequence: number; readonly sha256: string };
 }
 
 /** What decides the exit code beside the datasets. */

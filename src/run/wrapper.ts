@@ -6,6 +6,7 @@ import { parentOf } from '../collectors/collector.ts';
 import { timestampOf } from '../envelope/metadata.ts';
 import { asCollectError, CollectError, problemOf } from '../errors.ts';
 import { systemClock } from '../http/pace.ts';
+import { appendRunRecord, type Head } from '../report/audit.ts';
 import type { ActiveCollector, Plan, PlannedDataset } from './activate.ts';
 import { clientOf, clientSettings } from './client.ts';
 import type { Collected } from './collect.ts';
@@ -51,7 +52,7 @@ export async function runPlan(plan: Plan, options: RunOptions): Promise<RunSumma
     const results = await Promise.all(plan.collectors.map((active) => turn(() => runCollector(run, active))));
     const datasets = results.flat();
     const ending = endingOf(run, datasets, deadline.signal.aborted);
-    return {
+    const summary: RunSummary = {
       run_id: id,
       version: options.version,
       tenancy: plan.tenancy,
@@ -61,6 +62,7 @@ export async function runPlan(plan: Plan, options: RunOptions): Promise<RunSumma
       datasets,
       problems: run.problems,
     };
+    return { ...summary, head: await keepRecord(run, summary) };
   } finally {
     clearTimeout(timer);
     if (run.signal.aborted) void run.client.dispatcher.destroy();
@@ -74,6 +76,39 @@ export async function runPlan(plan: Plan, options: RunOptions): Promise<RunSumma
 
 /** Milliseconds that stores are given to close in a run that was told to stop. */
 const CLOSE_GRACE = 500;
+
+/** Appends the run's record to the chain, and tells the backups of its head. */
+async function keepRecord(run: Run, summary: RunSummary): Promise<Head> {
+  const { locks, state, redactor, log } = run.options;
+  const lock = await inTurn(() => locks.take(summary.tenancy, 'chain'));
+  try {
+    const head = await appendRunRecord(state, summary, redactor);
+    for (const { name, sink } of run.stores) {
+      await sink.backup?.note(HEAD_NOTE, JSON.stringify(head)).catch((error: Error) => {
+        log('WARNING', 'store.warning', `${name}: the head of the run records was not kept: ${error.message}`);
+      });
+    }
+    return head;
+  } finally {
+    await lock.release();
+  }
+}
+
+const HEAD_NOTE = 'cyber_collect_head';
+const TURNS = 100;
+const TURN_MS = 100;
+
+/** A lock that others hold for a moment only. */
+async function inTurn(take: () => Promise<Lock>): Promise<Lock> {
+  for (let turn = 1; ; turn += 1) {
+    try {
+      return await take();
+    } catch (error) {
+      if (turn === TURNS || asCollectError(error).code !== 'locked') throw error;
+      await systemClock.sleep(TURN_MS);
+    }
+  }
+}
 
 /** One collector under its lock: every dataset at its own pace, children behind their parents. */
 async function runCollector(run: Run, active: ActiveCollector): Promise<readonly DatasetResult[]> {

@@ -27,6 +27,8 @@ export interface Written {
   /** The target as a person would look for it: a path, `s3://bucket/key`, `schema.table`. Never a credential. */
   readonly at: string;
   readonly records: number;
+  /** SHA-256 of what was written, in hex, where it is one file or object. */
+  readonly sha256?: string;
 }
 
 /** The upload a store holds of a dataset. */
@@ -39,6 +41,8 @@ export interface Held {
 export interface Backup {
   /** Replaces the copy of this dataset; called last, with complete data only. */
   save(dataset: Dataset): Promise<Written>;
+  /** Keeps a small text beside the copies. */
+  note(name: string, text: string): Promise<void>;
   /** The copy as the bytes of an envelope (not compressed), or undefined when there is none yet. */
   load(names: TemplateValues): Promise<{ readonly at: string; readonly body: AsyncIterable<Uint8Array> } | undefined>;
 }

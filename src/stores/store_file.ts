@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { copyFile, link, mkdir, open, readdir, rename, rm, rmdir, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { choice, setting, text } from '../config/setting.ts';
@@ -46,8 +46,8 @@ export default defineStore({
         const plain = format === 'ndjson' && compressionOf(path) === 'none';
         if (plain) await assertWhole(dataset.spool);
         const content = plain ? dataset.spool.path : compress(contentOf(dataset, format), compressionOf(path));
-        await writeWhole(path, dataset.metadata.upload_id, content, () => dataset.confirm());
-        return { at: path, records: dataset.metadata.records };
+        const sha256 = await writeWhole(path, dataset.metadata.upload_id, content, () => dataset.confirm());
+        return { at: path, records: dataset.metadata.records, sha256: sha256 ?? dataset.spool.sha256 };
       },
       async latest(tag) {
         return heldBy(
@@ -103,13 +103,15 @@ async function* one(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
 /**
  * Writes beside the target and renames: a reader sees the old file whole or the new one whole.
  * @param content the bytes, or the path of a spool that is the content
+ * @returns the SHA-256 of the bytes, for a spool undefined
  */
 async function writeWhole(
   path: string,
   upload: string,
   content: AsyncIterable<Uint8Array> | string,
   confirm: () => Promise<void>,
-): Promise<void> {
+): Promise<string | undefined> {
+  const hash = typeof content === 'string' ? undefined : createHash('sha256');
   const temporary = `${path}.${upload}.tmp`;
   try {
     await mkdir(dirname(path), { recursive: true });
@@ -117,7 +119,12 @@ async function writeWhole(
     if (typeof content === 'string') await linkOrCopy(content, temporary);
     const file = await open(temporary, typeof content === 'string' ? 'r+' : 'w', 0o600);
     try {
-      if (typeof content !== 'string') for await (const chunk of content) await writeAll(file, chunk);
+      if (typeof content !== 'string') {
+        for await (const chunk of content) {
+          hash?.update(chunk);
+          await writeAll(file, chunk);
+        }
+      }
       await file.chmod(0o600);
       await file.sync();
     } finally {
@@ -125,6 +132,7 @@ async function writeWhole(
     }
     await confirm();
     await rename(temporary, path);
+    return hash?.digest('hex');
   } catch (cause) {
     await rm(temporary, { force: true }).catch(() => undefined);
     throw storeError(path, cause);

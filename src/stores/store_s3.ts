@@ -87,6 +87,14 @@ function backupOf(bucket: Bucket, settings: Settings, context: OpenContext): Bac
       await bucket.put(contentOf(dataset, backup));
       return { at: place(backup), records: dataset.metadata.records };
     },
+    async note(name, text) {
+      const bytes = Buffer.from(text);
+      const key = keyOf(backupTemplate(settings), probeNames(context, name));
+      const chunks = async function* () {
+        yield bytes;
+      };
+      await bucket.put({ key, type: 'application/json', metadata: {}, length: bytes.length, chunks });
+    },
     async load(names) {
       const { backup } = keysOf(settings, 'snapshot', names);
       const body = await bucket.get(backup);

@@ -98,6 +98,7 @@ export async function collectOnce(choice: RunChoice): Promise<RunResult> {
     version: '0.0.0-test',
     ...(await openCoordination(session.environment, plan.program)),
     log: session.log,
+    redactor: session.redactor,
     progress: session.progress,
     concurrency: 4,
     deadline: choice.deadline ?? 120,
