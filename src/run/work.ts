@@ -8,11 +8,12 @@ import type { State } from './state.ts';
 
 /** What a run keeps of a collector until it has ended, so that the next one can go on where it was killed. */
 export interface Work {
+  readonly collector: string;
   /** The folder of its spools and journals. */
   readonly folder: string;
   /** Whether the stores are those that an interrupted run delivered to. */
   readonly sameStores: boolean;
-  /** Forgets it, unless another run has taken over. */
+  /** Removes it, unless another run has taken it over; the collector must be locked. */
   remove(): Promise<void>;
 }
 
@@ -57,6 +58,7 @@ export async function openWork(options: WorkOptions): Promise<Work> {
   await mkdir(folder, { recursive: true, mode: 0o700 });
   await state.write(useful ? { ...own, started_at: left.started_at } : own, ...place, 'run.json');
   return {
+    collector: active.collector.name,
     folder,
     sameStores: useful && left.stores === own.stores,
     async remove() {

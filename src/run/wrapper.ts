@@ -69,13 +69,20 @@ export async function runPlan(plan: Plan, options: RunOptions): Promise<RunSumma
     else await run.client.dispatcher.close().catch(() => undefined);
     const closed = Promise.allSettled(run.stores.map(({ sink }) => sink.close?.()));
     await (run.signal.aborted ? Promise.race([closed, systemClock.sleep(CLOSE_GRACE)]) : closed);
-    if (!run.signal.aborted) await Promise.all(run.works.map((work) => work.remove()));
+    if (!run.signal.aborted) await Promise.all(run.works.map((work) => forget(run, work)));
     await folder.remove();
   }
 }
 
 /** Milliseconds that stores are given to close in a run that was told to stop. */
 const CLOSE_GRACE = 500;
+
+/** Removes the work of a collector; one that another run has locked meanwhile is that run's to remove. */
+async function forget({ plan, options }: Run, work: Work): Promise<void> {
+  const lock = await options.locks.take(plan.tenancy, work.collector).catch(() => undefined);
+  if (lock === undefined) return;
+  await work.remove().finally(() => lock.release());
+}
 
 /** Appends the run's record to the chain, and tells the backups of its head. */
 async function keepRecord(run: Run, summary: RunSummary): Promise<Head> {
