@@ -45,6 +45,13 @@ export async function main(argv: readonly string[]): Promise<number> {
     .addOption(outputs(['table', 'json', 'markdown']))
     .action((options) => ending(import('./commands/doctor.ts').then(({ doctor }) => doctor(options))));
 
+  chosen(program.command('replay').description('deliver what waits for stores that were down; no vendor is called'))
+    .option('--store <names>', 'only to these stores (repeatable, comma-separated)', many, [])
+    .option('--run <id>', 'only what this run left')
+    .option('--from-backup', 'the last good copies in the backup, such as to fill a new store')
+    .addOption(outputs(['table', 'json', 'markdown']))
+    .action((options) => ending(import('./commands/replay.ts').then(({ replay }) => replay(options))));
+
   environment(
     program.command('verify').description('hold run records, their chain and stored files against each other'),
   )

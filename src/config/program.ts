@@ -56,6 +56,7 @@ export const programShape = {
     'Hours within which a run goes on where an interrupted one stopped; 0 never',
     integer(6, 0, 168),
   ),
+  CYBER_COLLECT_OUTBOX_MIB: setting('Most that may wait for stores that are down, in MiB', integer(10_240, 0)),
   CYBER_COLLECT_SHRINK_RECORDS: setting('A dataset that lost at least this many records is held back', integer(5, 1)),
   CYBER_COLLECT_SHRINK_PERCENT: setting(
     '... if that is also at least this share of it, in percent',

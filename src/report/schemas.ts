@@ -18,6 +18,7 @@ const delivery = z.strictObject({
   sha256: text.optional().describe('Of what was written, where it is one file'),
   error: text.optional(),
   mend: text.optional(),
+  waits: z.literal(true).optional().describe('It waits in the outbox for the next run'),
 });
 
 const dataset = z.strictObject({
@@ -68,6 +69,9 @@ export const schemas = {
     finished_at: text,
     exit_code: z.int(),
     datasets: z.array(dataset),
+    stores: z
+      .array(z.strictObject({ store: text, uploads: count, error: text.optional() }))
+      .describe('Uploads that wait for each store in the outbox'),
     problems: z.array(problem),
     head: z
       .strictObject({ sequence: count, sha256: text })
@@ -104,6 +108,10 @@ export const schemas = {
       docs: text,
     }),
   ),
+  replay: z.strictObject({
+    tenancy: text,
+    stores: z.array(z.strictObject({ store: text, delivered: count, left: count, error: text.optional() })),
+  }),
   verify: z.strictObject({
     tenancy: text,
     records: count,

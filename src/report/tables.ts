@@ -79,6 +79,9 @@ export function printSummary(summary: RunSummary, output: Output, colour: boolea
     ...(findings.length + problems.length > 0
       ? ['', ...[...findings, ...problems].map((line) => chalk.red(printable(line)))]
       : []),
+    ...summary.stores
+      .filter(({ uploads }) => uploads > 0)
+      .map(({ store, uploads }) => `${store} is behind by ${uploads} uploads, which wait in the outbox.`),
     ...(summary.head === undefined ? [] : ['', `Run record ${summary.head.sequence}, SHA-256 ${summary.head.sha256}`]),
     '',
     summary.exit_code === 0 ? chalk.green(last) : chalk.bold(last),

@@ -12,6 +12,7 @@ import { type Collected, collect, collectedFrom, newTally, type SavedCursor, typ
 import { deliver, deliverRestored, type OpenStore } from './deliver.ts';
 import type { Journal } from './journal.ts';
 import type { Lock, Locks } from './lock.ts';
+import type { Outbox } from './outbox.ts';
 import { restore } from './restore.ts';
 import { selects } from './select.ts';
 import type { State } from './state.ts';
@@ -50,6 +51,7 @@ export interface Run {
   readonly plan: Plan;
   readonly options: RunOptions;
   readonly stores: readonly OpenStore[];
+  readonly outbox: Outbox;
   readonly client: ClientSettings;
   readonly signal: AbortSignal;
   /** Folder of this run's spools. */
@@ -113,7 +115,8 @@ export function runDataset(run: Run, planned: PlannedDataset, means: Means): Com
     const facts = factsOf(dataset, tally, started);
     const resumed = journal.left.mark === undefined && whole === undefined ? {} : { resumed: true as const };
     const settled = { ...facts, ...outcome, ...resumed } satisfies DatasetResult;
-    if (settled.stores.every(({ error }) => error === undefined)) {
+    // What waits in the outbox comes to its store without the vendor.
+    if (settled.stores.every(({ error, waits }) => error === undefined || waits === true)) {
       await cursor.move();
       if (!('error' in came)) journal.result(settled);
     }
@@ -181,7 +184,7 @@ async function store(
   const whole = datasetOf(run, dataset, came, means);
   // No new events are nothing to add.
   const nothing = dataset.kind === 'events' && spool.records === 0;
-  const stores = nothing ? [] : await deliver(whole, run.stores, run.signal);
+  const stores = nothing ? [] : await deliver(whole, run);
   const { upload_id, timestamp, records } = whole.metadata;
   if (stores.some(({ error }) => error === undefined)) {
     await writeBaseline(options.state, plan.tenancy, dataset.tag, { upload_id, timestamp, records });

@@ -4,12 +4,15 @@ import { asCollectError, CollectError } from '../errors.ts';
 import { systemClock } from '../http/pace.ts';
 import type { Dataset, OpenContext, Sink, Written } from '../stores/store.ts';
 import type { ActiveStore } from './activate.ts';
+import type { Delivered, Outbox } from './outbox.ts';
 
 /** A store as this run uses it; one that did not open fails every write with the reason. */
 export interface OpenStore {
   readonly name: string;
   readonly sink: Sink;
   readonly turn: LimitFunction;
+  /** What waited for it from earlier runs, once that was tried; what is new comes behind. */
+  readonly caughtUp: Promise<Delivered>;
 }
 
 /** What one store did with one dataset. */
@@ -21,38 +24,66 @@ export interface Delivery {
   readonly sha256?: string;
   readonly error?: string;
   readonly mend?: string;
+  /** It waits in the outbox for the next run. */
+  readonly waits?: true;
+}
+
+/** Where datasets go. */
+export interface Destinations {
+  readonly stores: readonly OpenStore[];
+  readonly outbox: Outbox;
+  readonly signal: AbortSignal;
 }
 
 const WRITES_AT_ONCE = 2;
 
-/** Opens every store; none keeps another from opening. */
-export function openStores(stores: readonly ActiveStore[], context: OpenContext): Promise<readonly OpenStore[]> {
+/** Opens every store, and begins to hand each what waited for it; none keeps another from opening. */
+export function openStores(
+  stores: readonly ActiveStore[],
+  context: OpenContext,
+  outbox: Outbox,
+): Promise<readonly OpenStore[]> {
   return Promise.all(
     stores.map(async ({ store, settings }) => {
-      const turn = pLimit(WRITES_AT_ONCE);
+      const { name } = store;
+      const opened = { name, turn: pLimit(WRITES_AT_ONCE), caughtUp: NOTHING };
       try {
-        return { name: store.name, sink: await store.open(settings, context), turn };
+        const ready = { ...opened, sink: await store.open(settings, context) };
+        return { ...ready, caughtUp: outbox.deliver(ready) };
       } catch (thrown) {
         const error = asCollectError(thrown);
-        return { name: store.name, sink: { write: () => Promise.reject(error) }, turn };
+        const left = (await outbox.waiting(name)).length;
+        const caughtUp = Promise.resolve({ delivered: 0, left, error });
+        return { ...opened, sink: { write: () => Promise.reject(error) }, caughtUp };
       }
     }),
   );
 }
 
+const NOTHING: Promise<Delivered> = Promise.resolve({ delivered: 0, left: 0 });
+
 /** Milliseconds that a store is given to end a write once the run is to stop; the next run writes what is left. */
 const GRACE = 4000;
 
-/** Writes a dataset to every store side by side, then refreshes the backup: it always is a complete copy. */
+/**
+ * Writes a dataset to every store side by side, then refreshes the backup: it always is a complete copy. What a store
+ * does not take waits in the outbox, and so does what comes behind something that waits.
+ */
 export async function deliver(
   dataset: Dataset,
-  stores: readonly OpenStore[],
-  signal: AbortSignal,
+  { stores, outbox, signal }: Destinations,
 ): Promise<readonly Delivery[]> {
   const write = (store: OpenStore, name: string, work: () => Promise<Written>) =>
     store.turn(() => attempt(name, () => unlessStopped(work, signal)));
   const deliveries = await Promise.all(
-    stores.map((store) => write(store, store.name, () => store.sink.write(dataset))),
+    stores.map(async (store) => {
+      const delivery = await write(store, store.name, async () => {
+        const { error } = await store.caughtUp;
+        if (error !== undefined) throw error;
+        return store.sink.write(dataset);
+      });
+      return delivery.error === undefined || signal.aborted ? delivery : keep(dataset, delivery, outbox);
+    }),
   );
   const backups = await Promise.all(
     stores.map((store) => {
@@ -62,6 +93,17 @@ export async function deliver(
     }),
   );
   return [...deliveries, ...backups.flat()];
+}
+
+/** Keeps a dataset that a store did not take; without a place for it, its fault stands alone. */
+async function keep(dataset: Dataset, delivery: Delivery, outbox: Outbox): Promise<Delivery> {
+  try {
+    await dataset.confirm();
+    await outbox.add(delivery.store, dataset);
+    return { ...delivery, waits: true };
+  } catch (thrown) {
+    return { ...delivery, error: `${delivery.error}; ${asCollectError(thrown).message}` };
+  }
 }
 
 /** Writes a restored copy to every store but the one it came from, and over no newer or same upload. */

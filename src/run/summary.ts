@@ -33,6 +33,15 @@ export interface DatasetResult {
   readonly stores: readonly Delivery[];
 }
 
+/** A store, when the run has ended. */
+export interface StoreResult {
+  readonly store: string;
+  /** Uploads that wait for it in the outbox. */
+  readonly uploads: number;
+  /** Why it did not take those of earlier runs. */
+  readonly error?: string;
+}
+
 /** A run, as `--output json` prints it and the run record keeps it. */
 export interface RunSummary {
   readonly run_id: string;
@@ -42,6 +51,7 @@ export interface RunSummary {
   readonly finished_at: string;
   readonly exit_code: number;
   readonly datasets: readonly DatasetResult[];
+  readonly stores: readonly StoreResult[];
   readonly problems: readonly Problem[];
   /** The record of this run. */
   readonly head?: { readonly sequence: number; readonly sha256: string };
@@ -55,6 +65,8 @@ export interface Ending {
   readonly defect: boolean;
   readonly locked: boolean;
   readonly misconfigured: boolean;
+  /** Whether uploads wait in the outbox. */
+  readonly behind: boolean;
   /** Collectors that were active, and those of them whose credentials were refused. */
   readonly active: number;
   readonly refused: number;
@@ -69,6 +81,6 @@ export function exitCode(ending: Ending, datasets: readonly DatasetResult[]): nu
   if (ending.deadline) return 124;
   if (ending.active > 0 && ending.refused === ending.active) return 4;
   if (datasets.some(({ verdict }) => verdict !== 'complete' && verdict !== 'empty')) return 3;
-  if (datasets.some(({ stores }) => stores.some(({ error }) => error !== undefined))) return 6;
+  if (ending.behind || datasets.some(({ stores }) => stores.some(({ error }) => error !== undefined))) return 6;
   return ending.active === 0 ? 5 : 0;
 }

@@ -7,15 +7,17 @@ import { timestampOf } from '../envelope/metadata.ts';
 import { asCollectError, CollectError, problemOf } from '../errors.ts';
 import { systemClock } from '../http/pace.ts';
 import { appendRunRecord, type Head } from '../report/audit.ts';
+import type { OpenContext } from '../stores/store.ts';
 import type { ActiveCollector, Plan, PlannedDataset } from './activate.ts';
 import { clientOf, clientSettings } from './client.ts';
 import type { Collected } from './collect.ts';
 import { type Run, type RunOptions, runDataset } from './dataset.ts';
-import { openStores } from './deliver.ts';
+import { type OpenStore, openStores } from './deliver.ts';
 import { Journal } from './journal.ts';
 import type { Lock } from './lock.ts';
+import { openOutbox } from './outbox.ts';
 import { isUnderWay, openRunFolder } from './state.ts';
-import { type DatasetResult, type Ending, exitCode, type RunSummary } from './summary.ts';
+import { type DatasetResult, type Ending, exitCode, type RunSummary, type StoreResult } from './summary.ts';
 import { openWork, type Work } from './work.ts';
 
 /** Carries out a plan: collect, spool, verify, deliver or restore, and tell. Never throws for what a vendor or store does. */
@@ -30,16 +32,14 @@ export async function runPlan(plan: Plan, options: RunOptions): Promise<RunSumma
     );
   const timer = setTimeout(reached, Math.min(options.deadline * 1000, 2 ** 31 - 1));
   const folder = await openRunFolder(options.state, hostname(), id);
+  const outbox = openOutbox(options.state, plan.tenancy, plan.program.CYBER_COLLECT_OUTBOX_MIB * 2 ** 20);
   const run: Run = {
     id,
     plan,
     options,
     folder: folder.path,
-    stores: await openStores(plan.stores, {
-      tenancy: plan.tenancy,
-      at: plan.at,
-      warn: (message) => options.log('WARNING', 'store.warning', message),
-    }),
+    outbox,
+    stores: await openStores(plan.stores, contextOf(plan, options.log), outbox),
     client: clientSettings(plan, { version: options.version, deadline: options.deadline, scratch: folder.path }),
     signal: AbortSignal.any([options.signal, deadline.signal]),
     problems: [...plan.problems],
@@ -51,6 +51,7 @@ export async function runPlan(plan: Plan, options: RunOptions): Promise<RunSumma
     const turn = pLimit(options.concurrency);
     const results = await Promise.all(plan.collectors.map((active) => turn(() => runCollector(run, active))));
     const datasets = results.flat();
+    const behind = await Promise.all(run.stores.map((store) => behindOf(run, store)));
     const ending = endingOf(run, datasets, deadline.signal.aborted);
     const summary: RunSummary = {
       run_id: id,
@@ -58,8 +59,9 @@ export async function runPlan(plan: Plan, options: RunOptions): Promise<RunSumma
       tenancy: plan.tenancy,
       started_at: timestampOf(plan.at),
       finished_at: timestampOf(new Date()),
-      exit_code: exitCode(ending, datasets),
+      exit_code: exitCode({ ...ending, behind: behind.some(({ uploads }) => uploads > 0) }, datasets),
       datasets,
+      stores: behind,
       problems: run.problems,
     };
     return { ...summary, head: await keepRecord(run, summary) };
@@ -76,6 +78,20 @@ export async function runPlan(plan: Plan, options: RunOptions): Promise<RunSumma
 
 /** Milliseconds that stores are given to close in a run that was told to stop. */
 const CLOSE_GRACE = 500;
+
+/** What a store may know of the run. */
+function contextOf({ tenancy, at }: Plan, log: RunOptions['log']): OpenContext {
+  return { tenancy, at, warn: (message) => log('WARNING', 'store.warning', message) };
+}
+
+/** How far a store is behind, now that the run has come to its end. */
+async function behindOf({ outbox, signal, options }: Run, store: OpenStore): Promise<StoreResult> {
+  const { name, caughtUp } = store;
+  const { delivered, error } = signal.aborted ? { delivered: 0, error: undefined } : await caughtUp;
+  if (delivered > 0) options.log('INFO', 'store.caught-up', `${name}: ${delivered} uploads of earlier runs delivered`);
+  const uploads = (await outbox.waiting(name)).length;
+  return { store: name, uploads, ...(error === undefined ? {} : { error: error.message }) };
+}
 
 /** Removes the work of a collector; one that another run has locked meanwhile is that run's to remove. */
 async function forget({ plan, options }: Run, work: Work): Promise<void> {
@@ -173,7 +189,7 @@ function parentsFirst(datasets: readonly PlannedDataset[]): readonly PlannedData
   return datasets.toSorted((a, b) => depth(a) - depth(b));
 }
 
-function endingOf(run: Run, datasets: readonly DatasetResult[], deadline: boolean): Ending {
+function endingOf(run: Run, datasets: readonly DatasetResult[], deadline: boolean): Omit<Ending, 'behind'> {
   const refused = run.plan.collectors.filter(({ collector }) => {
     const own = datasets.filter((dataset) => dataset.collector === collector.name);
     return own.length > 0 && own.every(({ tag }) => run.refused.has(tag));

@@ -2,7 +2,15 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { type DatasetResult, type DatasetVerdict, type Ending, exitCode } from '../../src/run/summary.ts';
 
-const FINE: Ending = { deadline: false, defect: false, locked: false, misconfigured: false, active: 1, refused: 0 };
+const FINE: Ending = {
+  deadline: false,
+  defect: false,
+  locked: false,
+  misconfigured: false,
+  behind: false,
+  active: 1,
+  refused: 0,
+};
 
 function result(verdict: DatasetVerdict, storeFailed = false): DatasetResult {
   return {

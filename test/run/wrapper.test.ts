@@ -458,7 +458,15 @@ describe('the exit code', () => {
     upload_id: randomUUID(),
     stores: [{ store: 'file', at: '', records: 0, ...(error === undefined ? {} : { error }) }],
   });
-  const calm: Ending = { deadline: false, defect: false, locked: false, misconfigured: false, active: 1, refused: 0 };
+  const calm: Ending = {
+    deadline: false,
+    defect: false,
+    locked: false,
+    misconfigured: false,
+    behind: false,
+    active: 1,
+    refused: 0,
+  };
 
   test('the first that applies of 130/143, 1, 8, 2, 124, 4, 3, 6, 5, 0', () => {
     const both3and6 = [dataset('failed'), dataset('complete', 'disk full')];
@@ -467,6 +475,7 @@ describe('the exit code', () => {
       defect: true,
       locked: true,
       misconfigured: true,
+      behind: true,
       deadline: true,
       active: 2,
       refused: 2,
