@@ -135,9 +135,14 @@ interface Ledger {
   records(): number;
 }
 
+/** Pages in a row that are the same under other addresses before the vendor is taken to ignore what is asked. */
+const SAME_IN_A_ROW = 3;
+
 /** Counts pages, and knows one that was there before: the same cursor alone is no loop, with the same page it is. */
 function ledgerOf(maxPages: number, before: number): Ledger {
   const known = new Set<string>();
+  let last = '';
+  let same = 0;
   let records = before;
   let pages = 0;
   return {
@@ -148,7 +153,10 @@ function ledgerOf(maxPages: number, before: number): Ledger {
         .update(`${page.fingerprint} ${url.href} ${JSON.stringify(request.body) ?? ''}`)
         .digest('base64');
       const where = `${request.method ?? 'GET'} ${url.pathname}`;
-      if (known.has(key)) throw new CollectError('incomplete', `${where}: the same page comes again and again`);
+      same = page.records > 0 && page.fingerprint === last ? same + 1 : 1;
+      last = page.fingerprint;
+      if (known.has(key) || same >= SAME_IN_A_ROW)
+        throw new CollectError('incomplete', `${where}: the same page comes again and again`);
       known.add(key);
       if (pages > maxPages) {
         const mend = 'raise CYBER_COLLECT_MAX_PAGES';
