@@ -54,7 +54,7 @@ export interface Children<V> extends Listing<V> {
   /** What each record keeps of its parent: new field -> dotted path in the parent. */
   readonly keep?: Readonly<Record<string, string>>;
   /** Parents that have none. */
-  readonly where?: (parent: JsonObject) => boolean;
+  readonly where?: (parent: JsonObject, settings: V) => boolean;
 }
 
 /** What is no table: a generator of pages, or of records made here. */

@@ -314,7 +314,7 @@ async function* childPages(
   const open = async function* (): AsyncGenerator<AsyncGenerator<Page>> {
     let nth = -1;
     for await (const record of parentRecords(parent)) {
-      if (children.where?.(record) === false) continue;
+      if (children.where?.(record, options.settings) === false) continue;
       nth += 1;
       if (nth < first) continue;
       const kept = children.keep === undefined ? {} : keptOf(children.keep, record);
