@@ -82,6 +82,21 @@ export const BLIND: readonly Blindness[] = [
     faults: ['short-page'],
     because: 'nothing says how many records a chunk holds',
   },
+  {
+    where: /^kandji\.(devices|device_parameters|device_library_items) GET /,
+    faults: ['empty-list', 'short-page'],
+    because: 'Kandji declares no total of what hangs on a device, nor of devices',
+  },
+  {
+    where: /^kandji\.device_\w+ GET .*\{id\}/,
+    faults: ['404'],
+    because: 'a device may be deleted after it was listed, and Kandji says so with 404',
+  },
+  {
+    where: /^kandji\.(blueprints|vulnerabilities) GET /,
+    faults: ['empty-list'],
+    because: 'the total that is declared is 0 as well',
+  },
 ];
 
 /** Faults that pass: nothing may be lost to them. */
