@@ -100,6 +100,7 @@ export default defineCollector({
       id: 'id',
       needs: 'Blueprint list',
       secrets: ['enrollment_code.code'],
+      errors: [{ status: 400, body: /cursor|offset/i, as: 'expired', because: 'the next link has expired' }],
     },
     vulnerabilities: {
       about: 'Vulnerabilities found on devices, one record a CVE',

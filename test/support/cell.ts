@@ -88,7 +88,7 @@ export const BLIND: readonly Blindness[] = [
     because: 'Kandji declares no total of what hangs on a device, nor of devices',
   },
   {
-    where: /^kandji\.device_\w+ GET .*\{id\}/,
+    where: /^kandji\.device_\w+ GET /,
     faults: ['404'],
     because: 'a device may be deleted after it was listed, and Kandji says so with 404',
   },
@@ -106,6 +106,16 @@ export const BLIND: readonly Blindness[] = [
     where: /^cloudflare\.\w+ GET .*\{id\}/,
     faults: ['404'],
     because: 'a zone or account may be deleted after it was listed, and Cloudflare says so with 404',
+  },
+  {
+    where: /^snyk\./,
+    faults: ['empty-list', 'dropped-page', 'short-page'],
+    because: 'Snyk declares no totals, but for targets, where the one that is declared is 0 as well',
+  },
+  {
+    where: /^snyk\.(members|aggregated_issues) /,
+    faults: ['404'],
+    because: 'an organization or project may be deleted after it was listed, and Snyk says so with 404',
   },
 ];
 
@@ -270,7 +280,8 @@ function expectations(
   if (outcome === 'SILENT LOSS' || outcome === 'NOT REACHED') wrong.push(`${outcome} ${tell}`);
   // A vendor that blocks for minutes is waited for, but not here.
   const toldLong = fault === '429-bare' && reason?.includes('past the deadline') === true;
-  if (PASSING.has(fault) && outcome !== 'complete' && !toldLong) wrong.push(`a passing fault must end complete ${tell}`);
+  if (PASSING.has(fault) && outcome !== 'complete' && !toldLong)
+    wrong.push(`a passing fault must end complete ${tell}`);
   if (FOREIGN.has(fault) || HOPELESS.has(fault)) {
     if (outcome !== 'failed' && outcome !== 'denied') wrong.push(`a lasting fault must be told ${tell}`);
   }
