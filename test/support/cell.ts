@@ -113,6 +113,16 @@ export const BLIND: readonly Blindness[] = [
     because: 'Snyk declares no totals, but for targets, where the one that is declared is 0 as well',
   },
   {
+    where: /^knowbe4\./,
+    faults: ['empty-list', 'dropped-page', 'short-page'],
+    because: 'KnowBe4 declares no totals',
+  },
+  {
+    where: /^knowbe4\.pst_recipients /,
+    faults: ['404'],
+    because: 'a test may be deleted after it was listed, and KnowBe4 says so with 404',
+  },
+  {
     where: /^snyk\.(members|aggregated_issues) /,
     faults: ['404'],
     because: 'an organization or project may be deleted after it was listed, and Snyk says so with 404',
