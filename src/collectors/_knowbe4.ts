@@ -1,17 +1,17 @@
 import { paginator } from '../http/paginate.ts';
 import { type RecordOptions, RecordSplitter, type Splitter } from '../http/records.ts';
-import { isObject, textAt } from '../json.ts';
+import { at, isObject, textAt } from '../json.ts';
 
 const OPEN_ARRAY = 0x5b;
 const BLANK = new Set([0x20, 0x09, 0x0a, 0x0d]);
 
 /**
- * The vendor is moving from page numbers to cursors: an answer that is an envelope is followed by its cursor, one that
- * is a bare list by page numbers, until a page is empty.
+ * The vendor is moving from page numbers to cursors: an answer that tells of its `pagination` is followed by its cursor,
+ * any other by page numbers, until a page is empty.
  */
 export const either = paginator('cursor or page number, as the answer is', ({ url, body, records }) => {
-  if (isObject(body)) {
-    const next = textAt(body, 'pagination.nextCursor');
+  if (isObject(at(body, 'pagination'))) {
+    const next = textAt(body, 'pagination.nextCursor') ?? textAt(body, 'pagination.next_cursor');
     return next === undefined ? undefined : { query: { cursor: next } };
   }
   if (records === 0) return undefined;

@@ -45,10 +45,13 @@ test.each(['cursors', 'numbers'])('every resource comes whole and byte for byte,
   }
 });
 
-test('numbered pages end on an empty one alone, and are asked for without a cursor', async () => {
+test.each([
+  ['bare lists', (users: readonly object[]) => users],
+  ['envelopes without a word of pagination', (data: readonly object[]) => ({ data })],
+])('%s end on an empty page alone, and are asked for by number', async (_, wrap) => {
   const users = [[{ id: 1 }, { id: 2 }], [{ id: 3 }], [{ id: 4 }], []];
   const { origin, received } = await serve(({ url }, response) => {
-    json(response, users[Number(url.searchParams.get('page') ?? 1) - 1]);
+    json(response, wrap(users[Number(url.searchParams.get('page') ?? 1) - 1] ?? []));
   });
   const env = { KNOWBE4_ENDPOINT: origin.href, KNOWBE4_TOKEN: 't' };
   const { summary } = await collectOnce({ env, only: ['knowbe4.users'] });
