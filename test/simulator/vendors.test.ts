@@ -1,3 +1,4 @@
+import { readdir } from 'node:fs/promises';
 import { afterEach, describe, expect, test } from 'vitest';
 import { type RunningVendor, startVendor, type VendorOptions, vendors } from '../../src/simulator/vendor.ts';
 import crowdstrike from '../../src/simulator/vendor_crowdstrike.ts';
@@ -19,7 +20,9 @@ const idOf = (record: string) => (JSON.parse(record) as { id: string }).id;
 
 describe('every vendor', () => {
   test('is found by its file', async () => {
-    expect((await vendors()).map(({ name }) => name)).toEqual(['crowdstrike', 'okta', 'tenableio']);
+    const files = await readdir(new URL('../../src/simulator/', import.meta.url));
+    const named = files.flatMap((file) => /^vendor_(\w+)\.ts$/.exec(file)?.[1] ?? []);
+    expect((await vendors()).map(({ name }) => name)).toEqual(named.sort());
   });
 
   test.each([okta, crowdstrike, tenableio])(
