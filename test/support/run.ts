@@ -62,6 +62,7 @@ export function stateOf(folder: string): string {
 export async function sessionOf(folder: string, { env, collectors }: Pick<RunChoice, 'env' | 'collectors'>) {
   const variables = {
     STORE_FILE: join(folder, 'data', '%TAG.ndjson'),
+    STORE_FILE_EVENTS: join(folder, 'events', '%TAG', '%UUID.ndjson'),
     CYBER_COLLECT_STATE: stateOf(folder),
     ...env,
   };
@@ -115,6 +116,13 @@ export async function collectOnce(choice: RunChoice): Promise<RunResult> {
 export async function storedLines(folder: string, tag: string): Promise<readonly string[] | undefined> {
   const text = await readFile(join(folder, 'data', `${tag}.ndjson`), 'utf8').catch(() => undefined);
   return text === undefined ? undefined : text.split('\n').slice(0, -1);
+}
+
+/** The lines of a dataset of events, of every run in this folder; undefined when none stored it. */
+export async function storedEvents(folder: string, tag: string): Promise<readonly string[] | undefined> {
+  const files = await filesBelow(join(folder, 'events', tag)).catch(() => []);
+  const texts = await Promise.all(files.map((path) => readFile(path, 'utf8')));
+  return files.length === 0 ? undefined : texts.flatMap((text) => text.split('\n').slice(0, -1));
 }
 
 /** The result of one dataset of a run. */
