@@ -287,7 +287,7 @@ function outcomeOf(cell: Cell, { summary }: RunResult, { struck, kept, equal }: 
   if (summary.exit_code === 0) {
     if (equal) return { outcome: 'complete', ...reason };
     const blind = blindnessOf(cell);
-    return blind === undefined || kept
+    return blind === undefined || (kept && !isEvents(cell))
       ? { outcome: 'SILENT LOSS', ...reason }
       : { outcome: 'undetectable', because: blind.because, ...reason };
   }
