@@ -20,6 +20,15 @@ export function entra(app: App): Auth {
   return bearer(async (exchange) => {
     const { ConfidentialClientApplication } = await import('@azure/msal-node');
     const root = authorityOf(app);
+    let cause: unknown;
+    const told: Exchange = async (request) => {
+      try {
+        return await exchange(request);
+      } catch (error) {
+        cause = error;
+        throw error;
+      }
+    };
     const client = new ConfidentialClientApplication({
       auth: {
         clientId: app.client,
@@ -29,9 +38,13 @@ export function entra(app: App): Auth {
         authorityMetadata: JSON.stringify(metadataOf(root)),
         ...proofOf(app),
       },
-      system: { networkClient: networkOf(app.authority, exchange) },
+      system: { networkClient: networkOf(app.authority, told) },
     });
-    const token = await client.acquireTokenByClientCredential({ scopes: [app.scope], skipCache: true });
+    const asked = client.acquireTokenByClientCredential({ scopes: [app.scope], skipCache: true });
+    // msal puts an error of its own in the place of ours, which says what to do.
+    const token = await asked.catch((error: unknown) => {
+      throw cause ?? error;
+    });
     if (token === null) throw new CollectError('vendor', 'the token answer holds no access token');
     const until = token.expiresOn?.getTime() ?? Date.now() + 1_800_000;
     return { value: token.accessToken, lifetime: (until - Date.now()) / 1000 };
