@@ -257,7 +257,7 @@ describe('env files', () => {
   test('.env of the working directory is read, the environment wins', async () => {
     const [folder, org] = await Promise.all([temporaryFolder(), start()]);
     const file = `OKTA_DOMAIN=${org.origin}\nOKTA_TOKEN='${org.env.OKTA_TOKEN}'\nTENANCY=from-file\n`;
-    await writeFile(join(folder, '.env'), file);
+    await writeFile(join(folder, '.env'), file, { mode: 0o600 });
     const { code } = await cli(folder, ['run', '--only', 'okta.users'], { TENANCY: 'from-shell' });
     expect(code).toBe(0);
     await access(join(folder, 'data', 'okta_users', 'from-shell.json'));

@@ -9,7 +9,7 @@ import { type ActiveCollector, type ActiveStore, activate, type Plan } from '../
 import { clientOf, clientSettings } from '../run/client.ts';
 import { probe } from '../run/sample.ts';
 import { version } from '../version.ts';
-import { openSession, type SessionFlags } from './session.ts';
+import { openSecretSession, type SessionFlags } from './session.ts';
 
 /** Flags of `doctor`. */
 export interface DoctorFlags extends SessionFlags {
@@ -31,7 +31,7 @@ const PATIENCE = 300;
 
 /** Tries every active dataset with the least call and every store with a probe; returns the exit code. */
 export async function doctor(flags: DoctorFlags): Promise<number> {
-  const { environment, collectors, stores, log, progress, print } = await openSession(flags);
+  const { environment, collectors, stores, log, progress, print } = await openSecretSession(flags);
   progress.stop();
   const plan = activate(environment, { collectors, stores }, flags, new Date());
   for (const problem of plan.problems) log(problem.severity, 'config.problem', problemLine(problem));

@@ -6,7 +6,7 @@ import { activate } from '../run/activate.ts';
 import { clientOf, clientSettings } from '../run/client.ts';
 import { sample } from '../run/sample.ts';
 import { version } from '../version.ts';
-import { openSession, type SessionFlags } from './session.ts';
+import { openSecretSession, type SessionFlags } from './session.ts';
 
 /** Flags of `peek`. */
 export interface PeekFlags extends SessionFlags {
@@ -18,7 +18,7 @@ const PATIENCE = 600;
 
 /** Prints the first records of a dataset, one a line; stores nothing. Returns the exit code. */
 export async function peek(name: string, flags: PeekFlags): Promise<number> {
-  const { environment, collectors, log, progress, print } = await openSession(flags);
+  const { environment, collectors, log, progress, print } = await openSecretSession(flags);
   progress.stop();
   const plan = activate(
     environment,

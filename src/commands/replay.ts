@@ -10,7 +10,7 @@ import { deliverRestored, type OpenStore, openStores } from '../run/deliver.ts';
 import { type Delivered, type Outbox, openOutbox } from '../run/outbox.ts';
 import { restore } from '../run/restore.ts';
 import { nearest, patternsOf } from '../run/select.ts';
-import { openSession, type Session, type SessionFlags } from './session.ts';
+import { openSecretSession, type Session, type SessionFlags } from './session.ts';
 
 /** Flags of `replay`. */
 export interface ReplayFlags extends SessionFlags {
@@ -33,7 +33,7 @@ interface Replayed extends Omit<Delivered, 'error'> {
 
 /** Delivers what waits in the outbox, or the backup's copies, to the stores; no vendor is called. Returns the exit code. */
 export async function replay(flags: ReplayFlags, session?: Session): Promise<number> {
-  const { environment, collectors, stores, log, print, progress } = session ?? (await openSession(flags));
+  const { environment, collectors, stores, log, print, progress } = session ?? (await openSecretSession(flags));
   progress.stop();
   const plan = activate(environment, { collectors, stores }, flags, new Date());
   const chosen = chosenStores(plan, patternsOf(flags.store));

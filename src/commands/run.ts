@@ -7,7 +7,7 @@ import { openCoordination } from '../run/coordination.ts';
 import { patternsOf } from '../run/select.ts';
 import { runPlan } from '../run/wrapper.ts';
 import { version } from '../version.ts';
-import { openSession, type Session, type SessionFlags, useColour } from './session.ts';
+import { openSecretSession, type Session, type SessionFlags, useColour } from './session.ts';
 
 /** Flags of `run`. */
 export interface RunFlags extends SessionFlags {
@@ -25,7 +25,8 @@ export interface RunFlags extends SessionFlags {
 
 /** Collects what is configured; returns the exit code. */
 export async function run(flags: RunFlags, session?: Session): Promise<number> {
-  const { environment, collectors, stores, log, progress, print, redactor } = session ?? (await openSession(flags));
+  const { environment, collectors, stores, log, progress, print, redactor } =
+    session ?? (await openSecretSession(flags));
   const colour = useColour(environment, process.stdout.isTTY);
   try {
     const plan = activate(environment, { collectors, stores }, flags, new Date());

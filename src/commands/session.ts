@@ -1,12 +1,18 @@
+import { tmpdir } from 'node:os';
 import type { Collector } from '../collectors/collector.ts';
-import { type Environment, loadEnvironment, lookUp } from '../config/environment.ts';
+import { assertPrivate, type Environment, loadEnvironment, lookUp } from '../config/environment.ts';
+import { managersShape } from '../config/managers.ts';
 import { programAliases, programShape } from '../config/program.ts';
 import { factsOf, type Shape } from '../config/setting.ts';
 import { createLog, type Log } from '../report/log.ts';
 import { createProgress, type Progress, silent } from '../report/progress.ts';
 import { createRedactor, type Redactor } from '../report/redact.ts';
+import { programOf } from '../run/activate.ts';
+import { clientSettings } from '../run/client.ts';
 import { discoverCollectors, discoverStores } from '../run/discover.ts';
+import { withSecrets } from '../run/secrets.ts';
 import type { Store } from '../stores/store.ts';
+import { version } from '../version.ts';
 
 /** Flags that every command with an environment knows. */
 export interface SessionFlags {
@@ -34,10 +40,37 @@ export interface Session {
  * @throws {ConfigError} for env files that cannot be read
  */
 export async function openSession(flags: SessionFlags, loaded?: Environment): Promise<Session> {
+  return sessionOver(loaded ?? loadEnvironment(flags.envFile), flags);
+}
+
+/**
+ * A session for a command that uses the secrets: those that are set by reference are looked up.
+ * @throws {ConfigError} for secrets that cannot be had, and files of secrets that others can read
+ */
+export async function openSecretSession(flags: SessionFlags, loaded?: Environment): Promise<Session> {
   const environment = loaded ?? loadEnvironment(flags.envFile);
+  const [collectors, stores] = await Promise.all([discoverCollectors(), discoverStores()]);
+  const names = new Map<string, Readonly<Record<string, string>>>();
+  const rooms = [{ env: programShape, aliases: programAliases }, { env: managersShape }, ...collectors, ...stores];
+  for (const { env, aliases = {} } of rooms as readonly { env: Shape; aliases?: Readonly<Record<string, string>> }[]) {
+    for (const [name, type] of Object.entries(env)) if (factsOf(type).secret) names.set(name, aliases);
+  }
+  assertPrivate(environment, names);
+  const open = () => {
+    const plan = { program: programOf(environment, []), at: new Date() };
+    return clientSettings(plan, { version: version(), deadline: SECRETS_WITHIN, scratch: tmpdir() });
+  };
+  return sessionOver(await withSecrets(environment, names, open), flags);
+}
+
+/** Seconds. */
+const SECRETS_WITHIN = 60;
+
+async function sessionOver(environment: Environment, flags: SessionFlags): Promise<Session> {
   const [collectors, stores] = await Promise.all([discoverCollectors(), discoverStores()]);
   const redactor = createRedactor();
   learnSecrets(redactor, environment, programShape, programAliases);
+  learnSecrets(redactor, environment, managersShape);
   for (const room of [...collectors, ...stores]) learnSecrets(redactor, environment, room.env, room.aliases);
   const colour = useColour(environment, process.stderr.isTTY);
   const plain = flags.logFormat === 'json' || flags.quiet === true;

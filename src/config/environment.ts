@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { parse } from 'dotenv';
 import type { z } from 'zod';
@@ -9,6 +9,8 @@ import { isRequired, type Shape, type Values } from './setting.ts';
 export interface Origin {
   readonly value: string;
   readonly from: string;
+  /** The file it stands in. */
+  readonly file?: string;
 }
 
 /** The variables of this run: the process's own first, then the env files. Nothing else reads `process.env`. */
@@ -56,7 +58,13 @@ export function loadEnvironment(files: readonly string[], cwd = process.cwd()): 
     const text = readText(resolve(cwd, file), files.length > 0, problems);
     if (text === undefined) continue;
     problems.push(...malformedLines(file, text));
-    layers.push(environmentOf(parse(text), file));
+    const layer = environmentOf(parse(text), file);
+    layers.push({
+      get(name) {
+        const found = layer.get(name);
+        return found === undefined ? undefined : { ...found, file: resolve(cwd, file) };
+      },
+    });
   }
   if (problems.length > 0) throw new ConfigError(problems);
   return {
@@ -155,9 +163,32 @@ export function lookUp(
     const file = environment.get(`${candidate}_FILE`);
     if (file === undefined || file.value === '') continue;
     const text = readText(file.value, true, problems);
-    if (text !== undefined) return { value: text.replace(/\r?\n$/, ''), from: file.value };
+    if (text !== undefined) return { value: text.replace(/\r?\n$/, ''), from: file.value, file: file.value };
   }
   return undefined;
+}
+
+/** Readable by everyone. */
+const BY_OTHERS = 0o004;
+
+/**
+ * Refuses files of ours that hold secrets and that everyone on this machine can read; another user's, such as those a
+ * platform mounts, are that user's affair.
+ * @throws {ConfigError} naming each
+ */
+export function assertPrivate(
+  environment: Environment,
+  secrets: ReadonlyMap<string, Readonly<Record<string, string>>>,
+): void {
+  const files = new Set([...secrets].map(([name, aliases]) => lookUp(environment, name, aliases)?.file));
+  const problems = [...files].flatMap((file) => {
+    const found = file === undefined ? undefined : statSync(file, { throwIfNoEntry: false });
+    if (file === undefined || found === undefined || process.platform === 'win32') return [];
+    if ((found.mode & BY_OTHERS) === 0 || found.uid !== process.getuid?.()) return [];
+    return [configProblem(file, 'it holds secrets, and everyone on this machine can read it', `chmod 600 ${file}`)];
+  });
+  if (problems.length > 0 && environment.get('CYBER_COLLECT_ALLOW_READABLE_SECRETS')?.value !== 'true')
+    throw new ConfigError(problems);
 }
 
 function parseValue(type: z.ZodType, name: string, found: Origin, problems: Problem[]): unknown {

@@ -38,6 +38,7 @@ export const programShape = {
     'Connection string of a PostgreSQL server that keeps the locks, where runs are on several machines',
     optional(),
   ),
+  CYBER_COLLECT_ALLOW_READABLE_SECRETS: setting('Take secrets out of files that everyone can read', flag()),
   CYBER_COLLECT_ALLOW_HTTP: setting('Allow plain http:// to hosts other than loopback', flag()),
   CYBER_COLLECT_CA_FILE: setting('PEM file of certificate authorities to trust beside the built-in ones', optional()),
   CYBER_COLLECT_CLIENT_CERT: setting('PEM file of a client certificate for gateways that ask for one', optional()),

@@ -13,7 +13,10 @@ export interface ClientBounds {
 }
 
 /** The program's settings as the HTTP kit takes them. The dispatcher is to be closed. */
-export function clientSettings({ program, at }: Plan, { version, deadline, scratch }: ClientBounds): ClientSettings {
+export function clientSettings(
+  { program, at }: Pick<Plan, 'program' | 'at'>,
+  { version, deadline, scratch }: ClientBounds,
+): ClientSettings {
   return {
     dispatcher: createDispatcher({
       httpProxy: program.HTTP_PROXY,

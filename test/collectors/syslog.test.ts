@@ -1,4 +1,15 @@
-import { appendFile, chmod, copyFile, mkdir, readFile, rename, truncate, writeFile } from 'node:fs/promises';
+import {
+  appendFile,
+  chmod,
+  copyFile,
+  mkdir,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  truncate,
+  writeFile,
+} from 'node:fs/promises';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
@@ -211,13 +222,30 @@ describe('files', () => {
     expect(resultOf(await collectLogs(folder, { SYSLOG_INCLUDE_ROTATED: 'true' }), 'syslog_events').records).toBe(0);
   });
 
-  test('a store that fails leaves the position, so the next run brings the same events', async () => {
+  test('a store that fails, without an outbox, leaves the position, so the next run brings the same events', async () => {
+    const { folder, log } = await logFolder();
+    await writeFile(log, textOf(0, 10));
+    await writeFile(join(folder, 'blocked'), '');
+    const blocked = { STORE_FILE_EVENTS: join(folder, 'blocked', '%UUID.ndjson'), CYBER_COLLECT_OUTBOX_MIB: '0' };
+    expect((await collectLogs(folder, blocked)).exit_code).toBe(6);
+    expect(resultOf(await collectLogs(folder), 'syslog_events').records).toBe(10);
+  });
+
+  test('a store that fails has its events wait in the outbox, and gets them once', async () => {
     const { folder, log } = await logFolder();
     await writeFile(log, textOf(0, 10));
     await writeFile(join(folder, 'blocked'), '');
     const blocked = { STORE_FILE_EVENTS: join(folder, 'blocked', '%UUID.ndjson') };
     expect((await collectLogs(folder, blocked)).exit_code).toBe(6);
-    expect(resultOf(await collectLogs(folder), 'syslog_events').records).toBe(10);
+    await rm(join(folder, 'blocked'));
+    await writeFile(log, textOf(0, 12));
+    const summary = await collectLogs(folder, blocked);
+    expect(summary.exit_code).toBe(0);
+    expect(resultOf(summary, 'syslog_events').records).toBe(2);
+    const texts = await Promise.all(
+      (await readdir(join(folder, 'blocked'))).map((name) => readFile(join(folder, 'blocked', name), 'utf8')),
+    );
+    expect(texts.map((text) => text.split('\n').length - 1).sort((a, b) => a - b)).toEqual([2, 10]);
   });
 
   test('what cannot be read is said in one sentence', async () => {

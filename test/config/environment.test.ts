@@ -115,7 +115,7 @@ describe('env files', () => {
     const one = await file('one.env', 'CC_TEST_A=one\nCC_TEST_B=one\nPATH=/nowhere\n');
     const two = await file('two.env', 'CC_TEST_B=two\nCC_TEST_C=two\n');
     const environment = loadEnvironment([one, two], folder);
-    expect(environment.get('CC_TEST_A')).toEqual({ value: 'one', from: one });
+    expect(environment.get('CC_TEST_A')).toMatchObject({ value: 'one', from: one });
     expect(environment.get('CC_TEST_B')?.value).toBe('one');
     expect(environment.get('CC_TEST_C')?.value).toBe('two');
     expect(environment.get('PATH')?.from).toBe('environment');
@@ -126,7 +126,7 @@ describe('env files', () => {
     const own = await mkdtemp(join(folder, 'cwd-'));
     expect(loadEnvironment([], own).get('CC_TEST_A')).toBeUndefined();
     await writeFile(join(own, '.env'), 'CC_TEST_A=dotenv\n');
-    expect(loadEnvironment([], own).get('CC_TEST_A')).toEqual({ value: 'dotenv', from: '.env' });
+    expect(loadEnvironment([], own).get('CC_TEST_A')).toMatchObject({ value: 'dotenv', from: '.env' });
     const other = await file('other.env', 'CC_TEST_B=x\n');
     expect(loadEnvironment([other], own).get('CC_TEST_A')).toBeUndefined();
   });
