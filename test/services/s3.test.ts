@@ -24,6 +24,7 @@ import type { Dataset, Kind, Sink } from '../../src/stores/store.ts';
 import s3 from '../../src/stores/store_s3.ts';
 import { storeSuite } from '../stores/suite.ts';
 import { datasetOf } from '../support/dataset.ts';
+import { killOverAndOver } from '../support/killed.ts';
 import { needed } from '../support/needed.ts';
 
 type Variables = Readonly<Record<string, string>>;
@@ -453,6 +454,32 @@ describe('backup', () => {
     );
   });
 });
+
+test('killed at any moment an object is the old whole or the new whole, which a reader sees throughout', async () => {
+  const env = {
+    STORE_AWS_S3_BUCKET: bucket,
+    STORE_AWS_S3_ENDPOINT: endpoint,
+    STORE_AWS_S3_FORCE_PATH_STYLE: 'true',
+    STORE_AWS_S3_ACL: 'none',
+    STORE_AWS_S3_KEY: 'killed/%TAG.json',
+    AWS_ACCESS_KEY_ID: accessKeyId,
+    AWS_SECRET_ACCESS_KEY: secretAccessKey,
+    AWS_REGION: region,
+  };
+  const read = async () => {
+    const command = new GetObjectCommand({ Bucket: bucket, Key: 'killed/okta_killed.json' });
+    const found = await admin.send(command).catch((error: Error) => {
+      if (error.name === 'NoSuchKey') return undefined;
+      throw error;
+    });
+    if (found === undefined) return undefined;
+    const { data } = JSON.parse((await found.Body?.transformToString()) ?? '') as { data: unknown[] };
+    return data.map((record) => JSON.stringify(record));
+  };
+  const seen = await killOverAndOver({ store: 's3', env, folder, read, kills: 10 });
+  expect(seen.wrong).toEqual([]);
+  expect(seen.generations).toBeGreaterThan(1);
+}, 120_000);
 
 describe('failure', () => {
   test.each([

@@ -9,6 +9,7 @@ import { z } from 'zod';
 import type { Sink } from '../../src/stores/store.ts';
 import store from '../../src/stores/store_duckdb.ts';
 import { datasetOf } from '../support/dataset.ts';
+import { killOverAndOver } from '../support/killed.ts';
 import { storeSuite } from './suite.ts';
 
 /** Another process that opens the file, runs a statement and closes it; `hold` keeps it open until `free`. */
@@ -86,6 +87,29 @@ storeSuite(
 );
 
 describe('the duckdb store', () => {
+  test('killed at any moment holds the old whole or the new whole', async () => {
+    const path = join(folder, 'killed.duckdb');
+    const read = async () => {
+      const sql = 'SELECT json_data::VARCHAR AS record FROM okta_killed_latest';
+      const found = await rows(path, sql).catch((error: Error) => {
+        if (/does not exist/.test(error.message)) return undefined;
+        throw error;
+      });
+      return found?.map((row) => String(row.record));
+    };
+    const seen = await killOverAndOver({
+      store: 'duckdb',
+      env: { STORE_DUCKDB: path },
+      folder,
+      read,
+      kills: 8,
+      alone: true,
+      within: 1500,
+    });
+    expect(seen.wrong).toEqual([]);
+    expect(seen.generations).toBeGreaterThan(1);
+  }, 120_000);
+
   test('append keeps every upload and lists it; the view shows the newest of each tenancy', async () => {
     const path = join(folder, 'append.duckdb');
     const sink = await open({ STORE_DUCKDB: path });

@@ -1,9 +1,11 @@
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll } from 'vitest';
+import { gunzipSync } from 'node:zlib';
+import { afterAll, expect, test } from 'vitest';
 import { z } from 'zod';
 import store from '../../src/stores/store_file.ts';
+import { killOverAndOver } from '../support/killed.ts';
 import { storeSuite } from './suite.ts';
 
 const folders: string[] = [];
@@ -63,4 +65,30 @@ function endOfString(text: string, from: number): number {
   let at = from + 1;
   while (text[at] !== '"') at += text[at] === '\\' ? 2 : 1;
   return at;
+}
+
+test.each([
+  ['ndjson', (bytes: Buffer) => bytes.toString().split('\n').slice(0, -1)],
+  ['json', (bytes: Buffer) => recordsIn(bytes)],
+  ['json.gz', (bytes: Buffer) => recordsIn(gunzipSync(bytes))],
+])(
+  'killed at any moment a file of %s is the old whole or the new whole, which a reader sees throughout',
+  async (extension, parse) => {
+    const folder = await mkdtemp(join(tmpdir(), 'cyber-collect-file-'));
+    folders.push(folder);
+    const path = join(folder, `okta_killed.${extension}`);
+    const read = async () => {
+      const bytes = await readFile(path).catch(() => undefined);
+      return bytes === undefined ? undefined : parse(bytes);
+    };
+    const seen = await killOverAndOver({ store: 'file', env: { STORE_FILE: path }, folder, read, kills: 12 });
+    expect(seen.wrong).toEqual([]);
+    expect(seen.generations).toBeGreaterThan(1);
+  },
+  120_000,
+);
+
+function recordsIn(bytes: Buffer): readonly string[] {
+  const { data } = JSON.parse(bytes.toString()) as { data: unknown[] };
+  return data.map((record) => JSON.stringify(record));
 }

@@ -7,6 +7,7 @@ import { z } from 'zod';
 import type { Sink } from '../../src/stores/store.ts';
 import store from '../../src/stores/store_postgres.ts';
 import { datasetOf } from '../support/dataset.ts';
+import { killOverAndOver } from '../support/killed.ts';
 import { type PostgresServer, startPostgres } from '../support/postgres.ts';
 import { storeSuite } from './suite.ts';
 
@@ -66,6 +67,27 @@ storeSuite(
 );
 
 describe('the postgres store', () => {
+  test('killed at any moment holds the old whole or the new whole, which a reader sees throughout', async () => {
+    const env = {
+      STORE_POSTGRES_HOST: server.host,
+      STORE_POSTGRES_PORT: String(server.port),
+      STORE_POSTGRES_USER: server.user,
+      STORE_POSTGRES_PASSWORD: server.password,
+      STORE_POSTGRES_DBNAME: server.database,
+      STORE_POSTGRES_SCHEMA: 'killed',
+    };
+    const read = async () => {
+      const found = await rows('SELECT json_data::text AS record FROM killed.okta_killed_latest').catch((error) => {
+        if ((error as { code?: string }).code === '42P01') return undefined;
+        throw error;
+      });
+      return found?.map((row) => String(row.record));
+    };
+    const seen = await killOverAndOver({ store: 'postgres', env, folder, read, kills: 8 });
+    expect(seen.wrong).toEqual([]);
+    expect(seen.generations).toBeGreaterThan(1);
+  }, 120_000);
+
   test('append keeps every upload and lists it; the view shows the newest of each tenancy', async () => {
     const sink = await open();
     await sink.write(await datasetOf(folder, ['{"n":1}', '{"n":2}'], { tag: 'appended' }));

@@ -13,6 +13,7 @@ import {
   type VendorOptions,
   vendors,
 } from '../../src/simulator/vendor.ts';
+import { formsOf } from './forms.ts';
 import {
   collectOnce,
   filesBelow,
@@ -400,17 +401,6 @@ async function leaks({ summary, said, unredacted, folder }: RunResult, running: 
   return [...texts]
     .filter(([, text]) => forms.some((form) => text.includes(form)))
     .map(([where]) => `a credential stands in ${where}`);
-}
-
-function formsOf(secret: string): string[] {
-  const bytes = Buffer.from(secret);
-  // The middle of base64 text depends on where the secret starts in it; its outermost letters depend on the neighbours.
-  const inside = [0, 1, 2].map((shift) =>
-    Buffer.concat([Buffer.alloc(shift), bytes])
-      .toString('base64')
-      .slice(4, -4),
-  );
-  return [secret, encodeURIComponent(secret), bytes.toString('hex'), bytes.toString('hex').toUpperCase(), ...inside];
 }
 
 /** A proxy that every host but the vendor's is reached through, so that a request to a foreign one is seen. */
