@@ -374,6 +374,8 @@ function fill(path: string, record: JsonObject): string {
   return path.replace(/\{([^}]+)\}/g, (_, name: string) => {
     const value = textAt(record, name);
     if (value === undefined) throw new CollectError('vendor', `a parent record has no '${name}' to fill ${path} with`);
+    // A URL would be shortened by these, and lead elsewhere.
+    if (/^\.{1,2}$/.test(value)) throw new CollectError('refused', `a parent record has the ${name} '${value}'`);
     return encodeURIComponent(value);
   });
 }

@@ -1,5 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto';
-import { copyFile, link, mkdir, open, readdir, rename, rm, rmdir, stat } from 'node:fs/promises';
+import { copyFile, link, lstat, mkdir, open, readdir, rename, rm, rmdir, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { choice, setting, text } from '../config/setting.ts';
 import { compress, compressionOf } from '../envelope/encoding.ts';
@@ -115,6 +115,7 @@ async function writeWhole(
   const temporary = `${path}.${upload}.tmp`;
   try {
     await mkdir(dirname(path), { recursive: true });
+    await assertNoLink(path);
     await removeLeftovers(path);
     if (typeof content === 'string') await linkOrCopy(content, temporary);
     const file = await open(temporary, typeof content === 'string' ? 'r+' : 'w', 0o600);
@@ -137,6 +138,15 @@ async function writeWhole(
     await rm(temporary, { force: true }).catch(() => undefined);
     throw storeError(path, cause);
   }
+}
+
+/** @throws {CollectError} refused where the file would take a link's place, and not come to where that leads */
+async function assertNoLink(path: string): Promise<void> {
+  const found = await lstat(path).catch(() => undefined);
+  if (found?.isSymbolicLink() !== true) return;
+  throw new CollectError('refused', `${path} is a symbolic link`, {
+    mend: 'remove it, or set STORE_FILE to where it leads',
+  });
 }
 
 const LEFT_OVER = 3_600_000;

@@ -49,7 +49,7 @@ function safe(name: string, value: string): string {
  */
 export function assertSafe(name: string, value: string): void {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
-  if (value === '' || value === '.' || value.includes('..') || /[/\\\u0000-\u001f\u007f-\u009f]/.test(value)) {
+  if (value.trim() === '' || value === '.' || value.includes('..') || /[/\\\u0000-\u001f\u007f-\u009f]/.test(value)) {
     throw new CollectError(
       'config',
       `the value of ${name} is empty or holds a separator, '..' or a control character`,
