@@ -1,0 +1,221 @@
+import { randomUUID } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { CreateBucketCommand, GetObjectCommand, S3Client } from '@aws-sdk/client-s3';
+import pg from 'pg';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { environmentOf, resolveShape } from '../../src/config/environment.ts';
+import { startVendor } from '../../src/simulator/vendor.ts';
+import crowdstrike from '../../src/simulator/vendor_crowdstrike.ts';
+import type { Sink, Store } from '../../src/stores/store.ts';
+import postgres from '../../src/stores/store_postgres.ts';
+import s3 from '../../src/stores/store_s3.ts';
+import { datasetOf } from '../support/dataset.ts';
+import { needed } from '../support/needed.ts';
+import { collectOnce, resultOf, storedLines } from '../support/run.ts';
+
+const toxiproxy = needed('TEST_TOXIPROXY_URL');
+let folder = '';
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'cyber-collect-network-'));
+});
+
+afterAll(async () => {
+  await rm(folder, { recursive: true, force: true });
+});
+
+/** A fault of the network, as Toxiproxy names it. */
+interface Toxic {
+  readonly type: 'latency' | 'bandwidth' | 'slow_close' | 'timeout' | 'reset_peer' | 'limit_data' | 'slicer';
+  readonly attributes: Readonly<Record<string, number>>;
+  readonly stream?: 'upstream' | 'downstream';
+}
+
+async function call(method: string, path: string, body?: unknown): Promise<unknown> {
+  const answer = await fetch(`${toxiproxy}${path}`, {
+    method,
+    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+  });
+  if (!answer.ok) throw new Error(`Toxiproxy: ${answer.status} ${await answer.text()}`);
+  return answer.status === 204 ? undefined : answer.json();
+}
+
+/** A proxy before a server; the same faults for everything that passes, until `heal`. */
+async function proxied(upstream: string, toxic?: Toxic) {
+  const name = randomUUID();
+  const proxy = (await call('POST', '/proxies', { name, listen: '127.0.0.1:0', upstream, enabled: true })) as {
+    listen: string;
+  };
+  onTestFinished(async () => {
+    await call('DELETE', `/proxies/${name}`);
+  });
+  const poison = (one: Toxic) => call('POST', `/proxies/${name}/toxics`, { name: 'it', stream: 'downstream', ...one });
+  if (toxic !== undefined) await poison(toxic);
+  return {
+    host: proxy.listen.split(':')[0] ?? '',
+    port: proxy.listen.split(':')[1] ?? '',
+    poison,
+    heal: () => call('DELETE', `/proxies/${name}/toxics/it`),
+  };
+}
+
+async function open(store: Store, env: Readonly<Record<string, string>>): Promise<Sink> {
+  const { values, problems } = resolveShape(environmentOf(env), store.name, store.env, store.aliases);
+  if (values === undefined) throw new Error(JSON.stringify(problems));
+  const sink = await store.open(values, { tenancy: 'acme', at: new Date(), warn: () => undefined });
+  onTestFinished(() => sink.close?.());
+  return sink;
+}
+
+function lines(count: number): readonly string[] {
+  return Array.from({ length: count }, (_, n) => `{"id":${n},"pad":"${'x'.repeat(300)}"}`);
+}
+
+/** Slow but whole: everything must arrive, once. */
+const SLOW: readonly (readonly [string, Toxic])[] = [
+  ['50 ms more each way', { type: 'latency', attributes: { latency: 50, jitter: 20 } }],
+  ['a slow close', { type: 'slow_close', attributes: { delay: 500 } }],
+  ['bytes in small slices', { type: 'slicer', attributes: { average_size: 400, size_variation: 300, delay: 50 } }],
+  ['2 MB a second up', { type: 'bandwidth', attributes: { rate: 2048 }, stream: 'upstream' }],
+];
+
+/** Cut: what was there stays, and once it is mended everything arrives, once. */
+const CUT: readonly (readonly [string, Toxic])[] = [
+  ['connections reset at once', { type: 'reset_peer', attributes: { timeout: 0 } }],
+  ['connections reset after 30 ms', { type: 'reset_peer', attributes: { timeout: 30 } }],
+  ['connections cut after 100 kB up', { type: 'limit_data', attributes: { bytes: 100_000 }, stream: 'upstream' }],
+];
+
+describe('between the program and a vendor', () => {
+  test.each([...SLOW, ['connections cut after 40 kB', { type: 'limit_data', attributes: { bytes: 40_000 } }] as const])(
+    '%s: everything arrives, once',
+    async (_name, toxic) => {
+      const vendor = await startVendor(crowdstrike, { scale: 300, pageSize: 10 });
+      onTestFinished(() => vendor.close());
+      const proxy = await proxied(new URL(vendor.origin).host, toxic);
+      const { summary, folder: at } = await collectOnce({
+        env: { ...vendor.env, FALCON_BASE_URL: `http://${proxy.host}:${proxy.port}` },
+        only: ['crowdstrike.vulnerabilities'],
+      });
+      expect(resultOf(summary, 'crowdstrike_vulnerabilities')).toMatchObject({ verdict: 'complete', records: 300 });
+      expect(await storedLines(at, 'crowdstrike_vulnerabilities')).toEqual(vendor.truth('vulnerabilities'));
+    },
+    60_000,
+  );
+});
+
+describe('between the program and PostgreSQL', () => {
+  const real = new URL(needed('TEST_POSTGRES_URL'));
+  const env = (host: string, port: string, schema: string) => ({
+    STORE_POSTGRES_HOST: host,
+    STORE_POSTGRES_PORT: port,
+    STORE_POSTGRES_USER: decodeURIComponent(real.username),
+    STORE_POSTGRES_DBNAME: real.pathname.slice(1),
+    STORE_POSTGRES_SCHEMA: schema,
+    ...(real.password === '' ? {} : { STORE_POSTGRES_PASSWORD: decodeURIComponent(real.password) }),
+  });
+
+  async function stored(schema: string): Promise<readonly number[]> {
+    const client = new pg.Client({ connectionString: real.href });
+    await client.connect();
+    try {
+      const { rows } = await client.query<{ n: number }>(
+        `SELECT (json_data->>'id')::int AS n FROM ${schema}.okta_users_latest ORDER BY 1`,
+      );
+      return rows.map(({ n }) => n);
+    } finally {
+      await client.end();
+    }
+  }
+
+  const numbers = (count: number) => Array.from({ length: count }, (_, n) => n);
+
+  test.each(SLOW)('%s: everything arrives, once', async (_name, toxic) => {
+    const schema = `net_${randomUUID().slice(0, 8)}`;
+    const proxy = await proxied(real.host, toxic);
+    const sink = await open(postgres, env(proxy.host, proxy.port, schema));
+    await sink.write(await datasetOf(folder, lines(3000)));
+    expect(await stored(schema)).toEqual(numbers(3000));
+  });
+
+  test.each(CUT)('%s: the old stands, then the same upload arrives, once', async (_name, toxic) => {
+    const schema = `net_${randomUUID().slice(0, 8)}`;
+    const proxy = await proxied(real.host);
+    const sink = await open(postgres, env(proxy.host, proxy.port, schema));
+    await sink.write(await datasetOf(folder, lines(10)));
+    await proxy.poison(toxic);
+    const next = await datasetOf(folder, lines(3000));
+    const lost = await sink.write(next).then(
+      () => false,
+      () => true,
+    );
+    if (lost) expect(await stored(schema)).toEqual(numbers(10));
+    await proxy.heal();
+    await sink.write(next);
+    expect(await stored(schema)).toEqual(numbers(3000));
+  });
+});
+
+describe('between the program and S3', () => {
+  const endpoint = new URL(needed('TEST_S3_ENDPOINT'));
+  const bucket = `cc-net-${randomUUID()}`;
+  const identity = {
+    AWS_ACCESS_KEY_ID: needed('TEST_S3_ACCESS_KEY_ID'),
+    AWS_SECRET_ACCESS_KEY: needed('TEST_S3_SECRET_ACCESS_KEY'),
+    AWS_REGION: needed('TEST_S3_REGION'),
+  };
+  const admin = new S3Client({
+    endpoint: endpoint.href,
+    region: identity.AWS_REGION,
+    forcePathStyle: true,
+    credentials: { accessKeyId: identity.AWS_ACCESS_KEY_ID, secretAccessKey: identity.AWS_SECRET_ACCESS_KEY },
+  });
+
+  beforeAll(async () => {
+    await admin.send(new CreateBucketCommand({ Bucket: bucket }));
+  });
+  afterAll(() => admin.destroy());
+
+  const env = (host: string, port: string, key: string) => ({
+    ...identity,
+    STORE_AWS_S3_BUCKET: bucket,
+    STORE_AWS_S3_ENDPOINT: `http://${host}:${port}`,
+    STORE_AWS_S3_FORCE_PATH_STYLE: 'true',
+    STORE_AWS_S3_ACL: 'none',
+    STORE_AWS_S3_KEY: `${key}/%TAG.json`,
+  });
+
+  async function stored(key: string): Promise<number> {
+    const found = await admin.send(new GetObjectCommand({ Bucket: bucket, Key: `${key}/okta_users.json` }));
+    const { data } = JSON.parse((await found.Body?.transformToString()) ?? '') as { data: unknown[] };
+    return data.length;
+  }
+
+  test.each(SLOW)('%s: everything arrives', async (_name, toxic) => {
+    const key = randomUUID();
+    const proxy = await proxied(endpoint.host, toxic);
+    const sink = await open(s3, env(proxy.host, proxy.port, key));
+    await sink.write(await datasetOf(folder, lines(3000)));
+    expect(await stored(key)).toBe(3000);
+  });
+
+  test.each(CUT)('%s: the old stands, then the new arrives', async (_name, toxic) => {
+    const key = randomUUID();
+    const proxy = await proxied(endpoint.host);
+    const sink = await open(s3, env(proxy.host, proxy.port, key));
+    await sink.write(await datasetOf(folder, lines(10)));
+    await proxy.poison(toxic);
+    const next = await datasetOf(folder, lines(3000));
+    const lost = await sink.write(next).then(
+      () => false,
+      () => true,
+    );
+    // An answer that was cut off does not tell whether the object was taken.
+    expect(lost ? [10, 3000] : [3000]).toContain(await stored(key));
+    await proxy.heal();
+    await sink.write(next);
+    expect(await stored(key)).toBe(3000);
+  });
+});
