@@ -1,5 +1,7 @@
 // A vendor in its own process: Okta's users, rendered once, served from memory as fast as Node can.
-// usage: node vendor.mjs RECORDS [LATENCY_MS] [--gzip]; prints its port.
+// usage: node vendor.mjs RECORDS [LATENCY_MS] [--gzip] [--one] [--big BYTES]; prints its port.
+// --one: all records in one answer; --big: one answer with one record of so many bytes.
+import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
@@ -7,6 +9,8 @@ import { gzipSync } from 'node:zlib';
 const records = Number(process.argv[2]);
 const latency = Number(process.argv[3] ?? 0);
 const gzip = process.argv.includes('--gzip');
+const one = process.argv.includes('--one');
+const big = process.argv.includes('--big') ? Number(process.argv[process.argv.indexOf('--big') + 1]) : 0;
 const LIMIT = 200;
 const PAGES = 50; // pages rendered; the ids alone differ from lap to lap and are written in place
 
@@ -54,6 +58,25 @@ function pageOf(first, count) {
   return Buffer.concat([copy.subarray(0, end + 1), Buffer.from(']')]);
 }
 
+/** One answer, written as fast as it is taken. */
+async function stream(response) {
+  response.writeHead(200, { 'content-type': 'application/json' });
+  const write = async (bytes) => {
+    if (!response.write(bytes)) await once(response, 'drain');
+  };
+  await write('[');
+  if (big > 0) {
+    await write('{"id":"00ubig","text":"');
+    for (let left = big; left > 0; left -= 65_536) await write('x'.repeat(Math.min(left, 65_536)));
+    await write('"}');
+  }
+  for (let first = 0; one && first < records; first += LIMIT) {
+    const page = pageOf(first, Math.min(LIMIT, records - first));
+    await write(first === 0 ? page.subarray(1, -1) : Buffer.concat([Buffer.from(','), page.subarray(1, -1)]));
+  }
+  response.end(']');
+}
+
 let requests = 0;
 
 const server = createServer(async (request, response) => {
@@ -61,6 +84,7 @@ const server = createServer(async (request, response) => {
   if (url.pathname === '/requests') return response.end(String(requests));
   if (url.pathname !== '/api/v1/users') return response.writeHead(404).end('{}');
   requests += 1;
+  if (one || big > 0) return stream(response);
   const first = Number(url.searchParams.get('after') ?? 0);
   const count = Math.min(LIMIT, records - first);
   if (latency > 0) await sleep(latency);
