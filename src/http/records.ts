@@ -1,5 +1,7 @@
 import { CollectError } from '../errors.ts';
 import type { Json } from '../json.ts';
+import { kernelScan } from './kernel.ts';
+import { broken, MAX_DEPTH, PIECE, PlainScan, type Scan } from './scan.ts';
 
 /** How records are taken out of a body. */
 export interface RecordOptions {
@@ -9,6 +11,8 @@ export interface RecordOptions {
   readonly maxRecord?: number;
   /** Makes other bytes of each record. Without it records are passed on as ranges of the body, not copied. */
   readonly edit?: (record: Uint8Array) => Uint8Array;
+  /** What finds the records; by default the fastest that runs here. */
+  readonly scan?: () => Scan;
 }
 
 /** Takes records out of a body as it streams by. */
@@ -33,7 +37,6 @@ export interface BodyFacts {
 }
 
 const LF = 0x0a;
-const CR = 0x0d;
 const QUOTE = 0x22;
 const COMMA = 0x2c;
 const COLON = 0x3a;
@@ -44,29 +47,7 @@ const OPEN_OBJECT = 0x7b;
 const CLOSE_OBJECT = 0x7d;
 
 const NEW_LINE = Uint8Array.of(LF);
-const MAX_DEPTH = 1000;
 const MAX_OUTSIDE = 64 * 2 ** 20;
-
-/** Bytes the scan of a record stops at: outside strings, and inside them. */
-const STRUCTURAL = new Uint8Array(256);
-for (const byte of [LF, CR, QUOTE, OPEN_ARRAY, CLOSE_ARRAY, OPEN_OBJECT, CLOSE_OBJECT]) STRUCTURAL[byte] = 1;
-const IN_STRING = new Uint8Array(256).fill(1, 0, 0x20);
-for (const byte of [QUOTE, BACKSLASH]) IN_STRING[byte] = 1;
-
-/** Where the scan stands: outside the records, before a record, inside one, inside a scalar one, behind one. */
-const OUTSIDE = 0;
-const BEFORE = 1;
-const RECORD = 2;
-const SCALAR = 3;
-const BEHIND = 4;
-
-function broken(what: string): CollectError {
-  return new CollectError('vendor', `the answer is no whole JSON: ${what}`);
-}
-
-function isSpace(byte: number): boolean {
-  return byte === 0x20 || byte === LF || byte === CR || byte === 0x09;
-}
 
 /**
  * Takes the records out of a JSON body as it streams by and hands them on as NDJSON: the vendor's own bytes, one
@@ -86,15 +67,9 @@ export class RecordSplitter implements Splitter {
   readonly #maxRecord: number;
 
   // Inside the records.
-  #state = OUTSIDE;
-  #inString = false;
-  #skip = 0; // bytes of an escape that the next chunk begins with
-  #depth = 0;
-  readonly #brackets = new Uint8Array(MAX_DEPTH);
-  #size = 0; // bytes of the record before this chunk
-  #carry: Uint8Array[] = []; // pieces of the record before this chunk, when someone wants it whole
-  #owesLine = false; // a record ended with the chunk: its line feed is still to come
-  #afterComma = false;
+  #scan: Scan | undefined;
+  #size = 0; // bytes of the record before this piece
+  #carry: Uint8Array[] = []; // parts of the record before this piece, when someone wants it whole
 
   // Outside the records.
   readonly #outside: number[] = [];
@@ -112,15 +87,20 @@ export class RecordSplitter implements Splitter {
   /** Reads a chunk, changing it, and returns the lines found in it as ranges of it. */
   write(chunk: Uint8Array): Uint8Array[] {
     const out: Uint8Array[] = [];
-    let i = 0;
-    while (i < chunk.length)
-      i = this.#state === OUTSIDE ? this.#scanOutside(chunk, i) : this.#scanRecords(chunk, i, out);
+    for (let from = 0; from < chunk.length; from += PIECE) this.#read(chunk.subarray(from, from + PIECE), out);
     return out;
+  }
+
+  #read(piece: Uint8Array, out: Uint8Array[]): void {
+    let i = 0;
+    while (i < piece.length) {
+      i = this.#scan === undefined ? this.#scanOutside(piece, i) : this.#takeRecords(this.#scan, piece, i, out);
+    }
   }
 
   /** Ends the body. */
   end(): BodyFacts {
-    if (this.#state !== OUTSIDE || this.#frames.length > 0 || this.#string !== undefined) {
+    if (this.#scan !== undefined || this.#frames.length > 0 || this.#string !== undefined) {
       throw broken('it ends in the middle');
     }
     const text = Buffer.from(this.#outside)
@@ -146,8 +126,7 @@ export class RecordSplitter implements Splitter {
       else if (byte === QUOTE) this.#string = [];
       else if (byte === OPEN_ARRAY && this.#atRecords()) {
         this.#found = true;
-        this.#state = BEFORE;
-        this.#afterComma = false;
+        this.#scan = this.#options.scan?.() ?? kernelScan() ?? new PlainScan();
         return i + 1;
       } else this.#structure(byte);
     }
@@ -189,147 +168,37 @@ export class RecordSplitter implements Splitter {
   }
 
   /**
-   * From a byte inside the records' array to the chunk's end or the array's. Records that follow each other directly
+   * From a byte inside the records' array to the piece's end or the array's. Records that follow each other directly
    * leave as one range: the comma between them becomes the line feed.
    */
-  #scanRecords(chunk: Uint8Array, from: number, out: Uint8Array[]): number {
-    const length = chunk.length;
+  #takeRecords(scan: Scan, piece: Uint8Array, from: number, out: Uint8Array[]): number {
+    const found = scan.read(piece, from);
+    const { at, count, open } = found;
     const copies = this.#options.edit !== undefined;
-    let i = from;
-    let start = from; // of the current record's bytes in this chunk
+    const bounds = copies ? found.bounds.slice(0, count * 2) : found.bounds; // an edit may scan too
     let run = from; // the range to hand on next is [run, end)
     let end = from;
-    while (i < length) {
-      if (this.#inside()) {
-        i = this.#state === RECORD ? this.#scanRecord(chunk, i) : this.#scanScalar(chunk, i);
-        if (i === length && this.#inside()) break;
-        this.#endRecord(chunk, start, i, out);
-        end = i;
-        if (i === length) {
-          this.#owesLine = true;
-          break;
-        }
-        const separator = chunk[i] as number;
-        chunk[i] = LF;
-        i += 1;
-        end = i;
-        if (this.#passSeparator(separator)) break;
-        continue;
-      }
-      const byte = chunk[i] as number;
-      if (this.#state === BEHIND) {
-        if (this.#owesLine && !copies) out.push(NEW_LINE);
-        this.#owesLine = false;
-        i += 1;
-        if (this.#passSeparator(byte)) break;
-      } else if (isSpace(byte)) i += 1;
-      else if (byte === CLOSE_ARRAY) {
-        if (this.#afterComma) throw broken('a record is missing behind a comma');
-        i += 1;
-        this.#endArray();
-        break;
-      } else {
-        if (i !== end) {
-          if (end > run && !copies) out.push(chunk.subarray(run, end));
-          run = i;
-        }
-        start = i;
-        i = this.#beginRecord(byte, i);
-      }
+    const goOn = (start: number) => {
+      if (start === end) return;
+      if (end > run && !copies) out.push(piece.subarray(run, end));
+      run = start;
+    };
+    for (let n = 0; n < count; n += 1) {
+      const stop = bounds[n * 2 + 1] as number;
+      goOn(bounds[n * 2] as number);
+      this.#endRecord(piece, bounds[n * 2] as number, stop, out);
+      if (stop < piece.length) piece[stop] = LF;
+      end = stop + 1;
     }
-    if (this.#inside()) {
-      end = length;
-      this.#keep(chunk.subarray(start));
+    if (open >= 0) {
+      goOn(open);
+      end = piece.length;
+      this.#keep(piece.subarray(open));
     }
-    if (end > run && !copies) out.push(chunk.subarray(run, end));
-    return i;
-  }
-
-  #inside(): boolean {
-    return this.#state === RECORD || this.#state === SCALAR;
-  }
-
-  #beginRecord(byte: number, at: number): number {
-    this.#size = 0;
-    this.#afterComma = false;
-    if (byte === OPEN_OBJECT || byte === OPEN_ARRAY) {
-      this.#state = RECORD;
-      this.#depth = 1;
-      this.#brackets[0] = byte;
-      return at + 1;
-    }
-    if (byte === COMMA || byte === CLOSE_OBJECT || byte === COLON) throw broken('a record is missing');
-    if (byte === QUOTE) {
-      this.#state = RECORD;
-      this.#depth = 0;
-      this.#inString = true;
-      return at + 1;
-    }
-    this.#state = SCALAR;
+    if (end > run && !copies) out.push(piece.subarray(run, end));
+    if (end > piece.length && !copies) out.push(NEW_LINE);
+    if (found.ended) this.#endArray();
     return at;
-  }
-
-  /** The hot loop: from inside a record to its end or the chunk's. */
-  #scanRecord(chunk: Uint8Array, from: number): number {
-    const length = chunk.length;
-    let i = from + this.#skip;
-    let depth = this.#depth;
-    let inString = this.#inString;
-    this.#skip = 0;
-    while (i < length) {
-      if (inString) {
-        while (i < length && IN_STRING[chunk[i] as number] === 0) i += 1;
-        if (i >= length) break;
-        const byte = chunk[i] as number;
-        if (byte === BACKSLASH) {
-          i += 2;
-          continue;
-        }
-        if (byte !== QUOTE) throw broken('a string holds a raw control character');
-        i += 1;
-        inString = false;
-        if (depth === 0) return this.#closeRecord(i);
-        continue;
-      }
-      while (i < length && STRUCTURAL[chunk[i] as number] === 0) i += 1;
-      if (i >= length) break;
-      const byte = chunk[i] as number;
-      if (byte === QUOTE) inString = true;
-      else if (byte === OPEN_OBJECT || byte === OPEN_ARRAY) {
-        if (depth === MAX_DEPTH) throw broken('it is nested too deep');
-        this.#brackets[depth] = byte;
-        depth += 1;
-      } else if (byte === LF || byte === CR) chunk[i] = 0x20;
-      else {
-        depth -= 1;
-        if (this.#brackets[depth] !== byte - 2) throw broken('a bracket does not match');
-        if (depth === 0) return this.#closeRecord(i + 1);
-      }
-      i += 1;
-    }
-    this.#skip = i - length;
-    this.#depth = depth;
-    this.#inString = inString;
-    return length;
-  }
-
-  #closeRecord(at: number): number {
-    this.#inString = false;
-    this.#state = BEHIND;
-    return at;
-  }
-
-  #scanScalar(chunk: Uint8Array, from: number): number {
-    let i = from;
-    for (; i < chunk.length; i += 1) {
-      const byte = chunk[i] as number;
-      if (byte === COMMA || byte === CLOSE_ARRAY || isSpace(byte)) {
-        this.#state = BEHIND;
-        break;
-      }
-      if (STRUCTURAL[byte] === 1 || byte === COLON) throw broken('a value is not separated');
-    }
-    return i;
   }
 
   #endRecord(chunk: Uint8Array, start: number, end: number, out: Uint8Array[]): void {
@@ -345,24 +214,12 @@ export class RecordSplitter implements Splitter {
       if (edit !== undefined) out.push(edit(record), NEW_LINE);
     }
     this.#records += 1;
-  }
-
-  /** Reads the byte behind a record; true when the array ended with it. */
-  #passSeparator(byte: number): boolean {
-    if (byte === CLOSE_ARRAY) {
-      this.#endArray();
-      return true;
-    }
-    if (byte === COMMA) {
-      this.#state = BEFORE;
-      this.#afterComma = true;
-    } else if (!isSpace(byte)) throw broken('a comma is missing between records');
-    return false;
+    this.#size = 0;
   }
 
   #endArray(): void {
     this.#outside.push(CLOSE_ARRAY);
-    this.#state = OUTSIDE;
+    this.#scan = undefined;
     this.#awaitsKey = false;
   }
 
