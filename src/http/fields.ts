@@ -19,8 +19,38 @@ interface Member {
 
 /** The bytes of the value at a path of keys in a record known to be JSON; undefined when it is not there. Nothing is parsed. */
 export function rawValue(record: Uint8Array, path: readonly string[]): Uint8Array | undefined {
-  const member = findMember(record, path);
-  return member === undefined ? undefined : record.subarray(member.value, member.end);
+  const keys = path.map((key) => Buffer.from(key));
+  const start = valueStart(record, keys, 0);
+  return start < 0 ? undefined : record.subarray(start, valueEnd(record, start));
+}
+
+/** Where the value at a path of keys starts in the record that starts at `from`; -1 when it is not there. */
+export function valueStart(bytes: Uint8Array, path: readonly Uint8Array[], from: number): number {
+  let at = from;
+  for (const key of path) {
+    at = memberStart(bytes, key, skipSpace(bytes, at));
+    if (at < 0) return -1;
+  }
+  return at;
+}
+
+/** `membersOf` for one key, without making anything: this is done to every record of every dataset. */
+function memberStart(bytes: Uint8Array, key: Uint8Array, from: number): number {
+  if (bytes[from] !== OPEN_OBJECT) return -1;
+  let i = skipSpace(bytes, from + 1);
+  while (bytes[i] === QUOTE) {
+    const start = i;
+    i = skipString(bytes, i);
+    const found = i - start - 2 === key.length && same(bytes, start + 1, key);
+    i = skipSpace(bytes, i);
+    if (bytes[i] !== COLON) return -1;
+    i = skipSpace(bytes, i + 1);
+    if (found) return i;
+    i = skipSpace(bytes, valueEnd(bytes, i));
+    if (bytes[i] !== COMMA) return -1;
+    i = skipSpace(bytes, i + 1);
+  }
+  return -1;
 }
 
 /** The record without what stands at a path, however often it is there; `*` is any key and any element. The same bytes where there is nothing. */
@@ -91,7 +121,7 @@ function* membersOf(record: Uint8Array, from: number, wanted: Uint8Array | undef
       i = skipSpace(record, i + 1);
     }
     const value = i;
-    i = skipValue(record, value);
+    i = valueEnd(record, value);
     if (found) yield { key, value, end: i };
     i = skipSpace(record, i);
     if (record[i] !== COMMA) return;
@@ -120,7 +150,8 @@ function skipString(record: Uint8Array, from: number): number {
   return i + 1;
 }
 
-function skipValue(record: Uint8Array, from: number): number {
+/** Where the value that starts at `from` ends. */
+export function valueEnd(record: Uint8Array, from: number): number {
   const first = record[from];
   if (first === QUOTE) return skipString(record, from);
   let i = from;

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { rawValue } from '../http/fields.ts';
+import { valueEnd, valueStart } from '../http/fields.ts';
 
 const LF = 10;
 const SEGMENT = 2 ** 17; // hashes: a mebibyte
@@ -13,19 +13,18 @@ const PASS = 2 ** 21; // hashes sorted at once: 16 MiB
  * with a chance of about 3 in a million.
  */
 export class Identities {
-  #segment = new BigUint64Array(SEGMENT);
-  #halves = new Uint32Array(this.#segment.buffer);
+  #halves = new Uint32Array(SEGMENT * 2);
   #used = 0;
-  #full: BigUint64Array[] = [];
+  #full: Uint32Array[] = [];
   #stored = 0;
   #missing = 0;
   #carry: Uint8Array[] = [];
   #file: FileHandle | undefined;
   readonly #path: string;
-  readonly #paths: readonly (readonly string[])[];
+  readonly #paths: readonly (readonly Uint8Array[])[];
 
   constructor(paths: readonly string[], folder: string) {
-    this.#paths = paths.map((path) => path.split('.'));
+    this.#paths = paths.map((path) => path.split('.').map((key) => Buffer.from(key)));
     this.#path = join(folder, `identities-${randomUUID()}.tmp`);
   }
 
@@ -39,24 +38,25 @@ export class Identities {
     for (const part of lines) {
       let start = 0;
       for (let end = part.indexOf(LF); end >= 0; end = part.indexOf(LF, start)) {
-        const piece = part.subarray(start, end);
-        this.#take(this.#carry.length === 0 ? piece : Buffer.concat([...this.#carry, piece]));
-        this.#carry = [];
+        if (this.#carry.length === 0) this.#take(part, start);
+        else this.#take(Buffer.concat([...this.#carry.splice(0), part.subarray(start, end)]), 0);
         start = end + 1;
       }
       if (start < part.length) this.#carry.push(part.subarray(start));
     }
   }
 
-  #take(record: Uint8Array): void {
+  /** The identity of the record that starts at an offset. */
+  #take(bytes: Uint8Array, from: number): void {
     let one = 0x811c9dc5;
     let two = 0x9747b28c;
     let found = false;
     for (const path of this.#paths) {
-      const value = rawValue(record, path);
-      found ||= value !== undefined;
-      for (let i = 0; i < (value?.length ?? 0); i += 1) {
-        const byte = (value as Uint8Array)[i] as number;
+      const start = valueStart(bytes, path, from);
+      const end = start < 0 ? start : valueEnd(bytes, start);
+      found ||= start >= 0;
+      for (let i = start; i < end; i += 1) {
+        const byte = bytes[i] as number;
         one = Math.imul(one ^ byte, 0x01000193);
         two = Math.imul(two ^ byte, 0x5bd1e995) ^ (two >>> 15);
       }
@@ -71,19 +71,18 @@ export class Identities {
     this.#halves[this.#used * 2 + 1] = two ^ (one >>> 13);
     this.#used += 1;
     if (this.#used < SEGMENT) return;
-    this.#full.push(this.#segment);
-    this.#segment = new BigUint64Array(SEGMENT);
-    this.#halves = new Uint32Array(this.#segment.buffer);
+    this.#full.push(this.#halves);
+    this.#halves = new Uint32Array(SEGMENT * 2);
     this.#used = 0;
   }
 
   /** Moves full segments to disk; to be called now and then. */
   async flush(): Promise<void> {
     while (this.#full.length > 0) {
-      const segment = this.#full.shift() as BigUint64Array;
+      const segment = this.#full.shift() as Uint32Array;
       this.#file ??= await open(this.#path, 'w+', 0o600);
       await this.#file.write(new Uint8Array(segment.buffer), 0, segment.byteLength, this.#stored * 8);
-      this.#stored += segment.length;
+      this.#stored += SEGMENT;
     }
   }
 
@@ -92,23 +91,19 @@ export class Identities {
     await this.flush();
     const passes = Math.ceil((this.#stored + this.#used) / PASS);
     let repeats = 0;
-    for (let pass = 0; pass < passes; pass += 1) repeats += await this.#repeatsOf(BigInt(pass), BigInt(passes));
+    for (let pass = 0; pass < passes; pass += 1) repeats += await this.#repeatsOf(pass, passes);
     return repeats;
   }
 
-  async #repeatsOf(pass: bigint, passes: bigint): Promise<number> {
-    const held: bigint[] = [];
-    const take = (hashes: BigUint64Array) => {
-      for (const hash of hashes) if (hash % passes === pass) held.push(hash);
-    };
-    if (passes === 1n && this.#stored === 0) return adjacent(this.#segment.slice(0, this.#used));
+  async #repeatsOf(pass: number, passes: number): Promise<number> {
+    const held = new Held();
     for (let at = 0; at < this.#stored; at += SEGMENT) {
-      const buffer = new BigUint64Array(SEGMENT);
-      await this.#file?.read(new Uint8Array(buffer.buffer), 0, buffer.byteLength, at * 8);
-      take(buffer);
+      const halves = new Uint32Array(SEGMENT * 2);
+      await this.#file?.read(new Uint8Array(halves.buffer), 0, halves.byteLength, at * 8);
+      held.take(halves, pass, passes);
     }
-    take(this.#segment.subarray(0, this.#used));
-    return adjacent(BigUint64Array.from(held));
+    held.take(this.#halves.subarray(0, this.#used * 2), pass, passes);
+    return held.repeats();
   }
 
   /** Removes what lies on disk. */
@@ -119,9 +114,33 @@ export class Identities {
   }
 }
 
-function adjacent(hashes: BigUint64Array): number {
-  hashes.sort();
-  let same = 0;
-  for (let i = 1; i < hashes.length; i += 1) if (hashes[i] === hashes[i - 1]) same += 1;
-  return same;
+/** The hashes of one pass, in halves: a big integer of each would be an object of each. */
+class Held {
+  #halves = new Uint32Array(SEGMENT * 2);
+  #used = 0;
+
+  take(halves: Uint32Array, pass: number, passes: number): void {
+    if (this.#used + halves.length > this.#halves.length) {
+      const larger = new Uint32Array(this.#halves.length * 2);
+      larger.set(this.#halves.subarray(0, this.#used));
+      this.#halves = larger;
+    }
+    for (let i = 0; i < halves.length; i += 2) {
+      if ((halves[i] as number) % passes !== pass) continue;
+      this.#halves[this.#used] = halves[i] as number;
+      this.#halves[this.#used + 1] = halves[i + 1] as number;
+      this.#used += 2;
+    }
+  }
+
+  /** How many are as another before them. */
+  repeats(): number {
+    const halves = this.#halves;
+    new BigUint64Array(halves.buffer, 0, this.#used / 2).sort();
+    let same = 0;
+    for (let i = 2; i < this.#used; i += 2) {
+      if (halves[i] === halves[i - 2] && halves[i + 1] === halves[i - 1]) same += 1;
+    }
+    return same;
+  }
 }
