@@ -14,7 +14,7 @@ export interface Spool {
 }
 
 const READ_SIZE = 256 * 1024;
-const FLUSH_SIZE = 512 * 1024;
+const FLUSH_SIZE = 2 ** 20;
 const MAX_RANGES = 512; // below IOV_MAX
 
 /** Writes a spool under a temporary name; only `finish` makes it exist. One that was left half-written can be gone on with. */
