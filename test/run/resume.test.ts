@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, test, vi } from 'vitest';
@@ -219,6 +220,36 @@ describe('a run that is told to stop', () => {
     expect(askedTwice(vendor)).toBeLessThanOrEqual(2);
     expect(await storedLines(place.folder, 'okta_users')).toEqual(vendor.truth('users'));
   });
+
+  test('stops within five seconds though a store does not answer; the next one delivers without the vendor', async () => {
+    const vendor = await start(okta);
+    const silent = createServer();
+    const held = new Set<Socket>();
+    silent.on('connection', (socket) => held.add(socket));
+    await new Promise<void>((listening) => silent.listen(0, '127.0.0.1', listening));
+    ending.push(() => {
+      for (const socket of held) socket.destroy();
+      silent.close();
+    });
+    const place = { folder: await temporaryFolder(), env: vendor.env };
+    const stuck = {
+      STORE_POSTGRES_HOST: '127.0.0.1',
+      STORE_POSTGRES_PORT: String((silent.address() as AddressInfo).port),
+      STORE_POSTGRES_PASSWORD: 'invented',
+      STORE_POSTGRES_SSLMODE: 'disable',
+    };
+    const { child } = spawnRun({ ...place, env: { ...vendor.env, ...stuck } }, '--only', 'okta.users');
+    await vi.waitFor(() => expect(held.size).toBeGreaterThan(0), { timeout: 20_000, interval: 5 });
+    const at = Date.now();
+    child.kill('SIGTERM');
+    expect(((await once(child, 'exit')) as [number])[0]).toBe(143);
+    expect(Date.now() - at).toBeLessThan(5000);
+    const asked = vendor.requests.length;
+    const summary = await runToItsEnd(place, '--only', 'okta.users');
+    expect(summary.datasets).toMatchObject([{ verdict: 'complete', resumed: true }]);
+    expect(vendor.requests.length).toBe(asked);
+    expect(await storedLines(place.folder, 'okta_users')).toEqual(vendor.truth('users'));
+  }, 60_000);
 
   test('at its deadline, likewise', async () => {
     const vendor = await start(okta, { latencyMs: 60 });
