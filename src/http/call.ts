@@ -124,12 +124,13 @@ export class Caller {
 
   /** One try, in its turn. */
   async #take<T>(errand: Errand<T>): Promise<Tried<T>> {
-    const { meter, signal } = errand;
-    const pause = this.#pacer.pausedFor();
+    const { meter, signal, url } = errand;
+    const pause = this.#pacer.pausedFor(url.href);
     if (pause > 0) meter.waitingUntil = this.#clock.now() + pause;
-    const release = await this.#pacer.turn(signal, (milliseconds) => {
+    const waited = (milliseconds: number) => {
       meter.waited_ms += milliseconds;
-    });
+    };
+    const release = await this.#pacer.turn(signal, waited, url.href);
     try {
       signal.throwIfAborted();
       return await this.#try(errand, true);

@@ -8,6 +8,8 @@ export type Pace = LimitPace | HeaderPace;
 export interface LimitPace {
   readonly requests: number;
   readonly seconds: number;
+  /** Only of requests to URLs that begin so; of all unless told. */
+  readonly under?: string;
 }
 
 /** Headers that say what is left of the limit and when it is whole again. */
@@ -19,9 +21,9 @@ export interface HeaderPace {
   readonly window: number;
 }
 
-/** At most `requests` starts in any `seconds`. */
-export function limit(requests: number, seconds: number): LimitPace {
-  return { requests, seconds };
+/** At most `requests` starts in any `seconds`; `under` a base URL, where other hosts of the vendor have limits of their own. */
+export function limit(requests: number, seconds: number, under?: URL): LimitPace {
+  return { requests, seconds, ...(under === undefined ? {} : { under: under.href }) };
 }
 
 /** Slows down by the vendor's own count; `reset` may be epoch seconds, epoch milliseconds or seconds from now. */
@@ -74,6 +76,7 @@ export const systemClock: Clock = {
 interface Window {
   readonly requests: number;
   readonly milliseconds: number;
+  readonly under: string;
   readonly starts: number[];
 }
 
@@ -111,32 +114,33 @@ export class Pacer {
       .map((pace) => ({
         requests: Math.max(1, Math.floor(pace.requests)),
         milliseconds: pace.seconds * 1000 + AIR,
+        under: pace.under ?? '',
         starts: [],
       }));
     this.#watched = paces.filter((pace) => 'remaining' in pace);
   }
 
   /** Milliseconds until requests may start again; 0 when they may now. */
-  pausedFor(): number {
-    return Math.max(0, this.#wakeAt() - this.#clock.now());
+  pausedFor(url = ''): number {
+    return Math.max(0, this.#wakeAt(url) - this.#clock.now());
   }
 
   /**
    * Waits for a turn and takes it; call the returned function when the answer is whole.
    * @throws {CollectError} throttled when the wait would outlast the deadline
    */
-  async turn(signal: AbortSignal | undefined, waited: (milliseconds: number) => void): Promise<() => void> {
+  async turn(signal: AbortSignal | undefined, waited: (milliseconds: number) => void, url = ''): Promise<() => void> {
     while (this.#active >= this.#options.concurrency) await this.#place(signal);
     this.#active += 1;
     try {
-      for (let at = this.#wakeAt(); at > this.#clock.now(); at = this.#wakeAt())
+      for (let at = this.#wakeAt(url); at > this.#clock.now(); at = this.#wakeAt(url))
         await this.sleepUntil(at, signal, waited);
     } catch (error) {
       this.#leave();
       throw error;
     }
     const now = this.#clock.now();
-    for (const window of this.#windows) window.starts.push(now);
+    for (const { under, starts } of this.#windows) if (url.startsWith(under)) starts.push(now);
     for (const left of this.#left.values()) left.remaining -= 1;
     let left = false;
     return () => {
@@ -177,13 +181,14 @@ export class Pacer {
     }
   }
 
-  #wakeAt(): number {
+  #wakeAt(url: string): number {
     let at = this.#pausedUntil;
     for (const [name, { remaining, reset }] of this.#left) {
       if (reset <= this.#clock.now()) this.#left.delete(name);
       else if (remaining <= 0) at = Math.max(at, reset);
     }
-    for (const { starts, requests, milliseconds } of this.#windows) {
+    for (const { starts, requests, milliseconds, under } of this.#windows) {
+      if (!url.startsWith(under)) continue;
       while ((starts[0] ?? Number.POSITIVE_INFINITY) + milliseconds <= this.#clock.now()) starts.shift();
       const oldest = starts[starts.length - requests];
       if (oldest !== undefined) at = Math.max(at, oldest + milliseconds);

@@ -36,6 +36,16 @@ function most(starts: readonly number[], milliseconds: number): number {
   return found;
 }
 
+it('a limit of one base URL leaves requests to others alone', async () => {
+  const clock = fakeClock();
+  const pace = pacer([limit(1, 30, new URL('https://one.example/api'))], { clock });
+  for (const url of ['https://one.example/api/a', 'https://two.example/', 'https://one.example/other']) {
+    (await pace.turn(undefined, ignore, url))();
+  }
+  expect(pace.pausedFor('https://two.example/')).toBe(0);
+  expect(pace.pausedFor('https://one.example/api/b')).toBeGreaterThanOrEqual(30_000);
+});
+
 describe('limit(10, 1)', () => {
   it('never lets eleven start in a second, and uses at least 95 % of it', async () => {
     const clock = fakeClock();
