@@ -52,7 +52,7 @@ export class Caller {
   constructor(options: HttpOptions, settings: ClientSettings, rules: readonly Rule[], concurrency: number) {
     this.#options = options;
     this.#settings = settings;
-    this.#rules = rules;
+    this.#rules = [...(options.errors ?? []), ...rules];
     this.#clock = settings.clock ?? systemClock;
     this.#paces = options.pace === undefined ? [] : 'length' in options.pace ? options.pace : [options.pace];
     this.#pacer = new Pacer(this.#paces, {
@@ -203,6 +203,7 @@ export class Caller {
       const verdict = accepted || rules.length === 0 ? FINE : classify(incoming.status, JSON.stringify(body), rules);
       if (verdict.outcome !== 'ok') {
         await (value as Partial<Pick<Page, 'discard'>>).discard?.();
+        if (verdict.outcome === 'credentials') this.#options.auth?.renew?.(auth);
         return failed(verdict);
       }
       assertFound(request, value);
@@ -262,6 +263,7 @@ export class Caller {
         method,
         signal,
         dispatcher: this.#settings.dispatcher,
+        ...(this.#options.timeout === undefined ? {} : { headersTimeout: this.#options.timeout * 1000 }),
         headers: {
           accept: 'application/json',
           'accept-encoding': 'gzip',
@@ -348,7 +350,8 @@ function located(error: CollectError, where: string): CollectError {
   return new CollectError(code, `${where}: ${message}`, { title, cause, ...(mend === undefined ? {} : { mend }) });
 }
 
-function verdictError(verdict: Verdict, where: string, status: number): CollectError {
+/** What stands in the way, by what the operator has to do. */
+export function verdictError(verdict: Verdict, where: string, status: number): CollectError {
   const because = verdict.because === undefined ? '' : `: ${verdict.because}`;
   const said = `${where} was answered with ${status}${because}`;
   switch (verdict.outcome) {

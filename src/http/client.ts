@@ -26,6 +26,10 @@ export interface HttpOptions {
   readonly trusted?: readonly string[];
   /** Further base URLs of the vendor, which calls may name in full. */
   readonly others?: readonly URL[];
+  /** Rules that depend on the settings; they come before the collector's. */
+  readonly errors?: readonly Rule[];
+  /** Seconds to the headers of an answer, where a setting of the collector says so. */
+  readonly timeout?: number;
 }
 
 /** What the program decides for every vendor. */

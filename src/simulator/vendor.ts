@@ -167,7 +167,7 @@ function runningOf(vendor: Vendor, options: VendorOptions, origin: string): Runn
 }
 
 function patternOf(path: string): RegExp {
-  return new RegExp(`^${path.replace(/[.]/g, '\\.').replace(/\{(\w+)\}/g, '(?<$1>[^/]+)')}$`);
+  return new RegExp(`^${path.replace(/[.$]/g, '\\$&').replace(/\{(\w+)\}/g, '(?<$1>[^/]+)')}$`);
 }
 
 function closed(server: Server): Promise<void> {
