@@ -146,6 +146,16 @@ export const BLIND: readonly Blindness[] = [
     faults: ['empty-list'],
     because: 'the total that is declared is 0 as well',
   },
+  {
+    where: /^microsoft365\.users /,
+    faults: ['empty-list'],
+    because: 'the total that is declared is 0 as well',
+  },
+  {
+    where: /^microsoft365\.(subscribed_skus|managed_devices|device_apps) /,
+    faults: ['empty-list', 'dropped-page', 'short-page'],
+    because: 'Graph declares a total of directory objects only',
+  },
 ];
 
 /** Faults that pass: nothing may be lost to them. */
