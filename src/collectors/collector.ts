@@ -16,7 +16,7 @@ export interface ResourceFacts {
   readonly needs?: string;
   /** `snapshot` (the default): the whole set. `events`: what is new since the last run. */
   readonly kind?: 'snapshot' | 'events';
-  /** Dotted paths of fields that are secrets and never stored; `*` is any key and any element. */
+  /** Dotted paths of fields that are secrets and never stored; `*` is any key and any element, `*token*` any key with the word. */
   readonly secrets?: readonly string[];
   /** Several records may share an id, so repeats are no sign of a repeated page. */
   readonly repeats?: true;

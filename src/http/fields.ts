@@ -53,7 +53,7 @@ function memberStart(bytes: Uint8Array, key: Uint8Array, from: number): number {
   return -1;
 }
 
-/** The record without what stands at a path, however often it is there; `*` is any key and any element. The same bytes where there is nothing. */
+/** The record without what stands at a path, however often it is there; `*` is any key and any element, `*token*` any key that holds the word. The same bytes where there is nothing. */
 export function withoutMember(record: Uint8Array, path: readonly string[]): Uint8Array {
   let out = record;
   for (let member = findMember(out, path); member !== undefined; member = findMember(out, path)) {
@@ -89,7 +89,7 @@ export function keeping(fields: JsonObject): (record: Uint8Array) => Uint8Array 
   };
 }
 
-/** An edit that leaves out fields which are secrets, by dotted path; `*` is any key and any element. */
+/** An edit that leaves out fields which are secrets, by dotted path; `*` is any key and any element, `*token*` any key that holds the word. */
 export function dropping(paths: readonly string[]): (record: Uint8Array) => Uint8Array {
   const split = paths.map((path) => path.split('.'));
   return (record) => split.reduce(withoutMember, record);
@@ -97,7 +97,7 @@ export function dropping(paths: readonly string[]): (record: Uint8Array) => Uint
 
 function findMember(record: Uint8Array, path: readonly string[], from = 0): Member | undefined {
   const [key = '', ...rest] = path;
-  const wanted = key === '*' ? undefined : Buffer.from(key);
+  const wanted = key === '*' ? undefined : (holding(key) ?? Buffer.from(key));
   for (const member of membersOf(record, skipSpace(record, from), wanted)) {
     const found = rest.length === 0 ? member : findMember(record, rest, member.value);
     if (found !== undefined) return found;
@@ -105,8 +105,16 @@ function findMember(record: Uint8Array, path: readonly string[], from = 0): Memb
   return undefined;
 }
 
+/** The test of `*word*`: whether a key holds the word, in any case and however it is escaped. */
+function holding(pattern: string): ((key: string) => boolean) | undefined {
+  const word = /^\*([^*]+)\*$/.exec(pattern)?.[1]?.toLowerCase();
+  return word === undefined ? undefined : (key) => key.toLowerCase().includes(word);
+}
+
+type Wanted = Uint8Array | ((key: string) => boolean) | undefined;
+
 /** The members of the object at `from` that have this key; without a key all of them, or the elements of an array. */
-function* membersOf(record: Uint8Array, from: number, wanted: Uint8Array | undefined): Generator<Member> {
+function* membersOf(record: Uint8Array, from: number, wanted: Wanted): Generator<Member> {
   const object = record[from] === OPEN_OBJECT;
   if (!object && (record[from] !== OPEN_ARRAY || wanted !== undefined)) return;
   let i = skipSpace(record, from + 1);
@@ -115,7 +123,7 @@ function* membersOf(record: Uint8Array, from: number, wanted: Uint8Array | undef
     let found = true;
     if (object) {
       i = skipString(record, i);
-      found = wanted === undefined || (i - key - 2 === wanted.length && same(record, key + 1, wanted));
+      found = matches(record, key, i, wanted);
       i = skipSpace(record, i);
       if (record[i] !== COLON) return;
       i = skipSpace(record, i + 1);
@@ -127,6 +135,13 @@ function* membersOf(record: Uint8Array, from: number, wanted: Uint8Array | undef
     if (record[i] !== COMMA) return;
     i = skipSpace(record, i + 1);
   }
+}
+
+/** Whether the key that stands, in quotes, from `start` to before `end` is wanted. */
+function matches(record: Uint8Array, start: number, end: number, wanted: Wanted): boolean {
+  if (wanted === undefined) return true;
+  if (typeof wanted !== 'function') return end - start - 2 === wanted.length && same(record, start + 1, wanted);
+  return wanted(String(JSON.parse(Buffer.from(record.subarray(start, end)).toString('utf8'))));
 }
 
 function same(record: Uint8Array, at: number, key: Uint8Array): boolean {

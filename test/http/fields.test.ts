@@ -110,6 +110,13 @@ describe('a record without a member', () => {
     });
   });
 
+  it('loses keys that hold a word, in any case and however they are escaped', () => {
+    const record =
+      '{"key":1,"in":{"apiKey":"a","TOKEN":"b","to\\u006ben":"c","deep":{"key_id":"d","n":2},"n":3},"list":[{"aKey":4}]}';
+    const edit = dropping(['in.*key*', 'in.*.*key*', 'in.*token*', 'list.*.*key*']);
+    expect(Buffer.from(edit(Buffer.from(record))).toString()).toBe('{"key":1,"in":{"deep":{"n":2},"n":3},"list":[{}]}');
+  });
+
   it('holds no copy of a secret that stands there twice', () => {
     const edit = dropping(['secret']);
     const out = Buffer.from(edit(Buffer.from('{"secret":"one","id":1,"secret":"two"}'))).toString();
