@@ -22,6 +22,8 @@ export interface Rule {
   readonly because?: string;
   /** Seconds to wait where the answer tells none. */
   readonly wait?: number;
+  /** Finds the seconds to wait in the text, as its first group. */
+  readonly told?: RegExp;
 }
 
 /** A verdict on one answer. */
@@ -40,7 +42,9 @@ export function classify(status: number, text: string, rules: readonly Rule[]): 
     if (statuses !== undefined && !statuses.includes(status)) continue;
     if (statuses === undefined && rule.body === undefined) continue;
     if (rule.body !== undefined && !rule.body.test(text)) continue;
-    const { as: outcome, because, wait } = rule;
+    const { as: outcome, because } = rule;
+    const seconds = rule.told?.exec(text)?.[1];
+    const wait = seconds === undefined ? rule.wait : Number(seconds);
     return { outcome, ...(because === undefined ? {} : { because }), ...(wait === undefined ? {} : { wait }) };
   }
   if (status >= 200 && status < 300) return { outcome: 'ok' };

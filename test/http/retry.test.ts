@@ -34,6 +34,12 @@ describe('what an answer means', () => {
     expect(classify(200, 'cursor is gone', rules).outcome).toBe('expired');
     expect(classify(200, 'fine', rules).outcome).toBe('ok');
   });
+
+  it('the wait is the one that the text tells, else the rule’s', () => {
+    const rules = [{ body: /slow down/, as: 'throttled', wait: 60, told: /"after":([\d.]+)/ }] as const;
+    expect(classify(200, '{"slow down":{"after":1.5}}', rules).wait).toBe(1.5);
+    expect(classify(200, 'slow down', rules).wait).toBe(60);
+  });
 });
 
 describe('backoff', () => {
