@@ -264,6 +264,36 @@ export function cursor(options: PageOptions & { readonly as: string }): Paging {
   return paged({ ...byCursor(options.as), kind: 'cursor', options });
 }
 
+/** GraphQL relay: `first` and `after` stand among the variables of the JSON body, `page.next` is the end cursor. */
+export function relay(options: PageOptions): Paging {
+  const paging = cursor({ ...options, as: 'after', limit: 'first' });
+  return {
+    kind: 'cursor',
+    page: (request, session) => paging.page(ofVariables(request), session),
+    answer: (ask) => paging.answer({ ...ask, request: ofVariables(ask.request) }),
+  };
+}
+
+/** A request with the plain variables of its GraphQL body as its query. */
+function ofVariables(request: Request): Request {
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries(graphqlOf(request).variables)) {
+    if (typeof value === 'string' || typeof value === 'number') query.set(name, String(value));
+  }
+  return { ...request, query };
+}
+
+/** What a GraphQL request asks. */
+export function graphqlOf({ body }: Request): { readonly query: string; readonly variables: object } {
+  try {
+    const { query, variables } = JSON.parse(body) as { query?: unknown; variables?: unknown };
+    const given = typeof variables === 'object' && variables !== null ? variables : {};
+    return { query: typeof query === 'string' ? query : '', variables: given };
+  } catch {
+    return { query: '', variables: {} };
+  }
+}
+
 /** A cursor that stays the same: the vendor remembers where its reader is. An answer that was cut off does not count. */
 export function scroll(options: PageOptions & { readonly as: string }): Paging {
   return paged({

@@ -142,6 +142,11 @@ export const BLIND: readonly Blindness[] = [
     because: 'an organization or project may be deleted after it was listed, and Snyk says so with 404',
   },
   {
+    where: /^wiz\./,
+    faults: ['empty-list'],
+    because: 'the total that is declared is 0 as well',
+  },
+  {
     where: /^duo\./,
     faults: ['empty-list'],
     because: 'the total that is declared is 0 as well',
