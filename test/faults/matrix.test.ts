@@ -6,6 +6,12 @@ import { matrixOf } from '../support/matrix.ts';
 
 const AT_ONCE = 48;
 
+const HEAD = `# Every dataset under every fault
+
+Written by \`npm run faults\`. Each cell is a run over a vendor on this machine that answers with that fault. \`complete\`: all came all the same; \`failed\`, \`denied\`, \`quarantined\`: said so, nothing was stored as fresh; \`undetectable\`: the vendor’s answers cannot reveal the
+loss, why is told below the table, with what the shrink guard makes of it.
+`;
+
 const cells = await cellsOf(() => true);
 const results = new Map<string, CellResult | Error>();
 
@@ -24,7 +30,7 @@ afterAll(async () => {
   const matrix = matrixOf(cells, results);
   process.stdout.write(`\n${matrix}\n`);
   const file = process.env.FAULT_MATRIX ?? '';
-  if (file !== '') await writeFile(file, `${matrix}\n`);
+  if (file !== '') await writeFile(file, `${HEAD}\n${matrix}\n`);
 });
 
 describe('no run ends well with less than the truth', () => {
