@@ -142,6 +142,16 @@ export const BLIND: readonly Blindness[] = [
     because: 'an organization or project may be deleted after it was listed, and Snyk says so with 404',
   },
   {
+    where: /^google_workspace\./,
+    faults: ['empty-list', 'dropped-page', 'short-page'],
+    because: 'Google declares no totals',
+  },
+  {
+    where: /^google_workspace\.group_members GET .*\{id\}/,
+    faults: ['404'],
+    because: 'a group may be deleted after it was listed, and Google says so with 404',
+  },
+  {
     where: /^wiz\./,
     faults: ['empty-list'],
     because: 'the total that is declared is 0 as well',
