@@ -61,8 +61,10 @@ export function leases(slots: Slots, host: string): Locks {
       const found = await slots.read(tenancy, name);
       const holder = { pid: process.pid, host, since: new Date().toISOString(), id: randomUUID() };
       const free = found === undefined || isOver(found, host);
+      held.add(holder.id); // from now on: as soon as it lies there, others of this process may look
       const version = free ? await slots.write(tenancy, name, holder, found?.version) : undefined;
       if (version !== undefined) return hold(slots, { tenancy, name, holder, version });
+      held.delete(holder.id);
       const who = (await slots.read(tenancy, name))?.holder ?? found?.holder;
       const by = who === undefined ? 'another run' : `process ${who.pid} on ${who.host} since ${who.since}`;
       throw new CollectError('locked', `${name} of tenancy ${tenancy} is being collected by ${by}`, {
@@ -82,7 +84,6 @@ interface Taken {
 function hold(slots: Slots, { tenancy, name, holder, version }: Taken): Lock {
   let current = version;
   let renewing: Promise<void> = Promise.resolve();
-  held.add(holder.id);
   const renew = async () => {
     current = (await slots.write(tenancy, name, holder, current).catch(() => undefined)) ?? current;
   };
