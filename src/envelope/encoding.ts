@@ -57,6 +57,67 @@ async function* zstdFrames(source: AsyncIterable<Uint8Array>): AsyncGenerator<Ui
   yield frame(Buffer.concat(waiting), 3);
 }
 
+const MAGIC = 0xfd2fb528;
+const MAX_FRAME = 64 * 2 ** 20;
+const MAX_INFLATED = 2 ** 29;
+/** The codec’s word for a frame that needs more room. */
+const TOO_SMALL = /-70$/;
+const DICTIONARY_BYTES = [0, 1, 2, 4];
+const SIZE_BYTES = [0, 2, 4, 8];
+const RLE = 1;
+
+/**
+ * The bytes of a row of zstd frames, each inflated at once: small ones, as `compress` writes them, or those of the zstd program.
+ * @throws {CollectError} store for bytes that are no such row
+ */
+export async function* unzstd(source: AsyncIterable<Uint8Array>, what: string): AsyncGenerator<Uint8Array> {
+  const { decompress } = await zstd();
+  let waiting = Buffer.alloc(0);
+  for await (const chunk of source) {
+    waiting = Buffer.concat([waiting, chunk]);
+    for (let length = frameLength(waiting, what); length !== undefined; length = frameLength(waiting, what)) {
+      yield inflated(waiting.subarray(0, length), what, decompress);
+      waiting = waiting.subarray(length);
+    }
+    if (waiting.length > MAX_FRAME) throw new CollectError('store', `${what} holds a zstd frame of more than 64 MiB`);
+  }
+  if (waiting.length > 0) throw new CollectError('store', `${what} ends in the middle`);
+}
+
+/** One frame. Of one that was made in a pipe the size is not told, so room is made until it fits. */
+function inflated(
+  frame: Uint8Array,
+  what: string,
+  decompress: Awaited<ReturnType<typeof zstd>>['decompress'],
+): Uint8Array {
+  for (let room = ZSTD_BLOCK; ; room *= 8) {
+    try {
+      return decompress(frame, { defaultHeapSize: room });
+    } catch (error) {
+      if (room < MAX_INFLATED && TOO_SMALL.test((error as Error).message)) continue;
+      throw new CollectError('store', `${what} holds a zstd frame that cannot be inflated`);
+    }
+  }
+}
+
+/** The length of the frame that the bytes begin with (RFC 8878); undefined while it is not all there. */
+function frameLength(bytes: Buffer, what: string): number | undefined {
+  if (bytes.length < 5) return undefined;
+  if (bytes.readUInt32LE(0) !== MAGIC) throw new CollectError('store', `${what} is not compressed with zstd`);
+  const descriptor = bytes.readUInt8(4);
+  const oneSegment = (descriptor >> 5) & 1;
+  const sizeBytes = descriptor >> 6 === 0 ? oneSegment : (SIZE_BYTES[descriptor >> 6] ?? 0);
+  let at = 5 + (1 - oneSegment) + (DICTIONARY_BYTES[descriptor & 3] ?? 0) + sizeBytes;
+  for (let last = false; !last; ) {
+    if (bytes.length < at + 3) return undefined;
+    const block = bytes.readUIntLE(at, 3);
+    last = (block & 1) === 1;
+    at += 3 + (((block >> 1) & 3) === RLE ? 1 : block >> 3);
+  }
+  const end = at + ((descriptor >> 2) & 1) * 4;
+  return bytes.length < end ? undefined : end;
+}
+
 /** Refuses a body that grows past a limit, such as a small gzip that inflates without end. */
 export async function* limited(
   source: AsyncIterable<Uint8Array>,

@@ -5,10 +5,9 @@ import { z } from 'zod';
 import { type AwsIdentity, awsIdentity, awsShape } from '../config/aws.ts';
 import { programShape } from '../config/program.ts';
 import { assertEncrypted, baseUrl, flag, optional, setting, text, type Values } from '../config/setting.ts';
-import { compress, compressionOf, gunzip } from '../envelope/encoding.ts';
+import { compress, compressionOf, gunzip, unzstd } from '../envelope/encoding.ts';
 import { CollectError } from '../errors.ts';
 import { type Attempt, explained, isMissing, mayPass, placeOf, refusesAcl, regionOf, statusOf } from './_s3_errors.ts';
-import { unzstd } from './_zstd.ts';
 
 /** The variables of a bucket and of who uses it. */
 export const bucketShape = {

@@ -17,9 +17,9 @@ import {
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { environmentOf, resolveShape } from '../../src/config/environment.ts';
 import type { Values } from '../../src/config/setting.ts';
+import { unzstd } from '../../src/envelope/encoding.ts';
 import { SpoolWriter } from '../../src/envelope/spool.ts';
 import { CollectError } from '../../src/errors.ts';
-import { unzstd } from '../../src/stores/_zstd.ts';
 import type { Dataset, Kind, Sink } from '../../src/stores/store.ts';
 import s3 from '../../src/stores/store_s3.ts';
 import { storeSuite } from '../stores/suite.ts';
