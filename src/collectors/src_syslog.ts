@@ -1,13 +1,24 @@
 import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-import { type FileHandle, open, readdir, stat } from 'node:fs/promises';
 import { hostname } from 'node:os';
-import { dirname, join, resolve, sep } from 'node:path';
-import { createGunzip } from 'node:zlib';
 import { choice, flag, integer, list, setting, text, type Values } from '../config/setting.ts';
 import { CollectError } from '../errors.ts';
 import type { JsonObject } from '../json.ts';
-import { type LineContext, recordOf, type Zone, zoneOf } from './_syslog.ts';
+import { recordOf, zoneOf } from './_syslog.ts';
+import {
+  closeLog,
+  contentOf,
+  isCopy,
+  isRotated,
+  type Known,
+  knownAt,
+  type LogFile,
+  lineEnd,
+  logsOf,
+  openLog,
+  type Plan,
+  planOf,
+  type Stretch,
+} from './_syslog_files.ts';
 import { linesOf } from './_syslog_lines.ts';
 import { type Context, defineCollector } from './collector.ts';
 
@@ -29,26 +40,12 @@ const ENV = {
 
 type Settings = Values<typeof ENV>;
 
-/** How far a file was read. */
-interface Position {
-  readonly inode: number;
-  readonly offset: number;
-  /** Hash of the file's first bytes, and how many: it tells a new file of the same name and inode. */
-  readonly head: string;
-  readonly headLength: number;
-}
+/** What is known of each log and its rotated files. */
+type Positions = { [log: string]: Known[] };
 
-type Positions = { [path: string]: Position & JsonObject };
-
-/** A stretch of a file to read. */
-interface Stretch {
-  readonly path: string;
-  readonly from: number;
-}
-
-const HEAD = 1024;
-const SAMPLE = 4096;
-const ROTATED = /^\.\d+(\.gz|\.zst)?$|^-\d{8}(\.gz|\.zst)?$/;
+/** Files to remember of a log, gone ones too. */
+const REMEMBERED = 64;
+const HALF_LINE_MS = 3_600_000;
 
 export default defineCollector({
   name: 'syslog',
@@ -62,6 +59,7 @@ export default defineCollector({
       kind: 'events',
       path: 'SYSLOG_PATHS',
       id: 'event_id',
+      repeats: true,
       needs: 'read on the files; on Debian and Ubuntu the group adm',
       collect: events,
     },
@@ -69,178 +67,98 @@ export default defineCollector({
 });
 
 async function* events(context: Context<Settings>): AsyncGenerator<readonly JsonObject[]> {
-  const { settings, cursor } = context;
-  const paths = await expand(settings.SYSLOG_PATHS);
-  if (paths.length === 0) {
+  const { settings, cursor, signal } = context;
+  const saved = ((await cursor.read()) ?? {}) as Positions;
+  const found = await logsOf(settings.SYSLOG_PATHS, Object.keys(saved));
+  if (found.length === 0) {
     throw new CollectError('config', `SYSLOG_PATHS matches no file: ${settings.SYSLOG_PATHS.join(', ')}`, {
       mend: 'correct it, or give the user the right to list the folder',
     });
   }
-  const saved = ((await cursor.read()) ?? {}) as Positions;
   const next: Positions = { ...saved };
-  const zone = zoneOf(settings.SYSLOG_TIMEZONE);
-  for (const path of paths) {
-    for (const stretch of await stretchesOf(path, saved[path], settings)) {
-      const position = yield* readStretch(stretch, settings, zone);
-      if (stretch.path === path) next[path] = position as Position & JsonObject;
-      else next[stretch.path] = position as Position & JsonObject;
+  for (const log of found.filter((path) => !found.some((other) => isRotated(path, other)))) {
+    const files = await openLog(log);
+    try {
+      const { stretches, kept } = await planned(log, files, saved, { settings, found });
+      const read: Known[] = [];
+      for (const stretch of stretches) {
+        signal.throwIfAborted();
+        read.push(yield* readStretch(log, stretch, settings));
+      }
+      next[log] = [...read, ...kept].slice(0, REMEMBERED);
+    } finally {
+      await closeLog(files);
     }
   }
   cursor.save(next);
 }
 
-/** What is still to be read of a file, its rotated self first. */
-async function stretchesOf(path: string, saved: Position | undefined, settings: Settings): Promise<readonly Stretch[]> {
-  const siblings = await rotated(path);
-  const older =
-    settings.SYSLOG_INCLUDE_ROTATED && saved === undefined
-      ? siblings.map((sibling) => ({ path: sibling, from: 0 }))
-      : [];
-  if (saved === undefined) {
-    const from = settings.SYSLOG_FROM === 'end' ? (await stat(path).catch((cause) => unreadable(path, cause))).size : 0;
-    return [...older, { path, from }];
+/** What of a log is to be read: what is new, or at first what the settings say. */
+async function planned(
+  log: string,
+  files: readonly LogFile[],
+  saved: Positions,
+  { settings, found }: { readonly settings: Settings; readonly found: readonly string[] },
+): Promise<Plan> {
+  // What is a rotated file now may have been read under its own name, before there was a log of the one without it.
+  const known = saved[log] ?? files.flatMap(({ path }) => saved[path] ?? []);
+  if (saved[log] !== undefined || known.length > 0) return planOf(files, known);
+  const stretches: Stretch[] = [];
+  const kept: Known[] = [];
+  for (const file of files) {
+    const wanted = file.current || settings.SYSLOG_INCLUDE_ROTATED || found.includes(file.path);
+    const fromEnd = !wanted || (file.current && settings.SYSLOG_FROM === 'end');
+    if (fromEnd) kept.push(await knownAt(file, await lineEnd(file)));
+    else if (!(await isCopy(file, files))) stretches.push({ file, from: 0 });
   }
-  if (await isSame(path, saved)) return [{ path, from: saved.offset }];
-  for (const sibling of siblings) {
-    if (!isCompressed(sibling) && (await isSame(sibling, saved)))
-      return [
-        { path: sibling, from: saved.offset },
-        { path, from: 0 },
-      ];
-  }
-  return [{ path, from: 0 }];
-}
-
-/** Whether a file is the one that was read to a position: same inode, no shorter, and it begins the same. */
-async function isSame(path: string, { inode, offset, head, headLength }: Position): Promise<boolean> {
-  const { ino, size } = await stat(path).catch((cause) => unreadable(path, cause));
-  return ino === inode && size >= offset && (await headOf(path, headLength)).head === head;
+  return { stretches, kept };
 }
 
 async function* readStretch(
-  { path, from }: Stretch,
+  log: string,
+  { file, from }: Stretch,
   settings: Settings,
-  zone: Zone,
-): AsyncGenerator<readonly JsonObject[], Position> {
-  const file = await open(path, 'r').catch((cause) => unreadable(path, cause));
-  try {
-    const { ino, mtimeMs, size } = await file.stat();
-    if (!isCompressed(path)) await assertText(file, path);
-    const { head, headLength } = await headOf(path, HEAD);
-    const base = { file: path, fingerprint: head, host: hostname(), written: Math.floor(mtimeMs), zone };
-    const year = settings.SYSLOG_YEAR === 'auto' ? undefined : Number(settings.SYSLOG_YEAR);
-    let batch: JsonObject[] = [];
-    for await (const { line, offset, flags } of linesOf(bytesOf(path, from, size), from, settings.SYSLOG_MAX_LINE)) {
-      const context: LineContext = { ...base, year, offset };
-      batch.push(recordOf(line, context, flags));
-      if (batch.length < settings.SYSLOG_BATCH_SIZE) continue;
-      yield batch;
-      batch = [];
-    }
-    if (batch.length > 0) yield batch;
-    return { inode: ino, offset: size, head, headLength };
-  } finally {
-    await file.close();
+): AsyncGenerator<readonly JsonObject[], Known> {
+  const { path, size, start, written, isPacked } = file;
+  assertText(file);
+  const year = settings.SYSLOG_YEAR === 'auto' ? undefined : Number(settings.SYSLOG_YEAR);
+  const zone = zoneOf(settings.SYSLOG_TIMEZONE);
+  const base = { file: path, fingerprint: fingerprintOf(log, start), host: hostname(), written, year, zone };
+  // A line that is half written stays for the next run, unless it seems to stay so.
+  const half = isPacked || Date.now() - written > HALF_LINE_MS;
+  const bytes = contentOf(file, from, isPacked ? Number.POSITIVE_INFINITY : size);
+  let batch: JsonObject[] = [];
+  let reached = from;
+  for await (const { line, offset, end, flags } of linesOf(bytes, from, settings.SYSLOG_MAX_LINE, half)) {
+    batch.push(recordOf(line, { ...base, offset }, flags));
+    reached = end;
+    if (batch.length < settings.SYSLOG_BATCH_SIZE) continue;
+    yield batch;
+    batch = [];
   }
-}
-
-/** The bytes of a file from an offset to the size it had; of a compressed one all, inflated. */
-function bytesOf(path: string, from: number, size: number): AsyncIterable<Uint8Array> {
-  if (path.endsWith('.gz')) return createReadStream(path).pipe(createGunzip());
-  if (path.endsWith('.zst')) {
-    throw new CollectError('config', `${path} is compressed by zstd, which is not read here`, {
-      mend: 'leave it out of SYSLOG_PATHS, or rotate with gzip',
-    });
+  if (batch.length > 0) yield batch;
+  if (!isPacked && (await file.handle.stat()).size < size) {
+    throw new CollectError('incomplete', `${path} was cut off while it was read`);
   }
-  if (size <= from) return none();
-  return createReadStream(path, { start: from, end: size - 1, highWaterMark: 256 * 1024 });
+  return knownAt(file, reached);
 }
 
-async function* none(): AsyncGenerator<Uint8Array> {}
-
-function isCompressed(path: string): boolean {
-  return /\.(gz|zst)$/.test(path);
+/** The same for a line that is read again, whatever its file is called by then. */
+function fingerprintOf(log: string, start: Buffer): string {
+  const end = start.indexOf(0x0a);
+  return createHash('sha256')
+    .update(log)
+    .update(end < 0 ? start : start.subarray(0, end))
+    .digest('hex');
 }
 
-async function headOf(path: string, length: number): Promise<Pick<Position, 'head' | 'headLength'>> {
-  const file = await open(path, 'r').catch((cause) => unreadable(path, cause));
-  try {
-    const { bytesRead, buffer } = await file.read(Buffer.alloc(length), 0, length, 0);
-    return { head: createHash('sha256').update(buffer.subarray(0, bytesRead)).digest('hex'), headLength: bytesRead };
-  } finally {
-    await file.close();
-  }
-}
-
-async function assertText(file: FileHandle, path: string): Promise<void> {
-  const { bytesRead, buffer } = await file.read(Buffer.alloc(SAMPLE), 0, SAMPLE, 0);
-  let strange = 0;
-  for (const byte of buffer.subarray(0, bytesRead))
-    if (byte < 9 || (byte > 13 && byte < 32 && byte !== 27)) strange += 1;
-  // Holes of NUL bytes are what a crash leaves in a text file; a file that begins with one is still told apart by its rest.
-  if (strange <= bytesRead * 0.3) return;
+function assertText({ path, start }: LogFile): void {
+  // Holes of NUL bytes are what a crash leaves in a text file; a file that begins with one is still told by its rest.
+  const strange = start.filter((byte) => byte < 9 || (byte > 13 && byte < 32 && byte !== 27)).length;
+  if (strange <= start.length * 0.3) return;
   throw new CollectError('config', `${path} is no text file`, {
     mend: 'leave it out of SYSLOG_PATHS; a systemd journal is read through rsyslog',
   });
-}
-
-function unreadable(path: string, cause: NodeJS.ErrnoException): never {
-  if (cause.code === 'EACCES' || cause.code === 'EPERM') {
-    throw new CollectError('denied', `${path} cannot be read (${cause.code})`, {
-      mend: 'run as a user of the group that owns it, on Debian and Ubuntu adm',
-    });
-  }
-  throw new CollectError('config', `${path} cannot be read (${cause.code})`, { mend: 'correct SYSLOG_PATHS' });
-}
-
-/** A file's rotated siblings, oldest first. */
-async function rotated(path: string): Promise<readonly string[]> {
-  const folder = dirname(path);
-  const names = await readdir(folder).catch(() => []);
-  const found = names
-    .map((name) => join(folder, name))
-    .filter((name) => name.startsWith(path) && ROTATED.test(name.slice(path.length)));
-  const aged = await Promise.all(found.map(async (name) => ({ name, at: (await stat(name)).mtimeMs })));
-  return aged.sort((a, b) => a.at - b.at).map(({ name }) => name);
-}
-
-/** The files that paths and patterns name, each once; `*` and `?` stand for parts of one name. */
-async function expand(patterns: readonly string[]): Promise<readonly string[]> {
-  const found = new Set<string>();
-  for (const pattern of patterns) for (const path of await matches(resolve(pattern))) found.add(path);
-  return [...found];
-}
-
-async function matches(pattern: string): Promise<readonly string[]> {
-  const [first = '', ...names] = pattern.split(sep);
-  let paths = [first === '' ? sep : first];
-  for (const name of names) {
-    if (!/[*?]/.test(name)) {
-      paths = paths.map((path) => join(path, name));
-      continue;
-    }
-    const regexp = new RegExp(
-      `^${name
-        .replace(/[.+^${}()|[\]\\]/g, '\\$&')
-        .replace(/\*/g, '.*')
-        .replace(/\?/g, '.')}$`,
-      'u',
-    );
-    const listed = await Promise.all(
-      paths.map(async (path) => {
-        const inside = await readdir(path).catch(() => []);
-        return inside
-          .filter((entry) => regexp.test(entry) && !entry.startsWith('.'))
-          .sort()
-          .map((entry) => join(path, entry));
-      }),
-    );
-    paths = listed.flat();
-  }
-  const files = await Promise.all(
-    paths.map(async (path) => ((await stat(path).catch(() => undefined))?.isFile() === true ? [path] : [])),
-  );
-  return files.flat();
 }
 
 function isZone(name: string): boolean {

@@ -2,12 +2,15 @@ import {
   appendFile,
   chmod,
   copyFile,
+  type FileHandle,
   mkdir,
+  open,
   readdir,
   readFile,
   rename,
   rm,
   truncate,
+  utimes,
   writeFile,
 } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -16,7 +19,12 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { type LineContext, recordOf, zoneOf } from '../../src/collectors/_syslog.ts';
 import { linesOf } from '../../src/collectors/_syslog_lines.ts';
-import { collectOnce, filesBelow, resultOf, temporaryFolder } from '../support/run.ts';
+import type { Collector } from '../../src/collectors/collector.ts';
+import source from '../../src/collectors/src_syslog.ts';
+import { zstd } from '../../src/envelope/encoding.ts';
+import { collectOnce, filesBelow, type RunChoice, resultOf, storedEvents, temporaryFolder } from '../support/run.ts';
+
+const syslog = source as unknown as Collector;
 
 const context: LineContext = {
   file: '/var/log/x',
@@ -131,7 +139,7 @@ test('no line is lost and every offset is right, however the bytes are cut', asy
     fc.asyncProperty(fc.array(text), fc.array(fc.nat(500)), fc.boolean(), async (words, cuts, ended) => {
       const bytes = Buffer.from(words.join('\n') + (ended && words.length > 0 ? '\n' : ''));
       const lines = [];
-      for await (const line of linesOf(inPieces(bytes, cuts), 0, 10_000)) lines.push(line);
+      for await (const line of linesOf(inPieces(bytes, cuts), 0, 10_000, true)) lines.push(line);
       const whole = bytes.toString('utf8').split('\n');
       if (whole.at(-1) === '') whole.pop();
       expect(lines.map(({ line }) => line)).toEqual(whole);
@@ -150,11 +158,11 @@ test('long lines are cut, bytes that are no UTF-8 are marked, holes and carriage
     Buffer.from([0xff, 0x41]),
   ]);
   const lines = [];
-  for await (const line of linesOf(inPieces(bytes, [5]), 100, 10)) lines.push(line);
+  for await (const line of linesOf(inPieces(bytes, [5]), 100, 10, true)) lines.push(line);
   expect(lines).toEqual([
-    { line: '1234567890', offset: 100, flags: { truncated: true } },
-    { line: 'abc', offset: 113, flags: {} },
-    { line: '\uFFFDA', offset: 120, flags: { invalid_utf8: true } },
+    { line: '1234567890', offset: 100, end: 113, flags: { truncated: true } },
+    { line: 'abc', offset: 113, end: 120, flags: {} },
+    { line: '\uFFFDA', offset: 120, end: 122, flags: { invalid_utf8: true } },
   ]);
 });
 
@@ -185,6 +193,133 @@ async function logFolder(): Promise<{ folder: string; log: string }> {
 const lines = (from: number, to: number) =>
   Array.from({ length: to - from }, (_, n) => `Oct 11 22:14:15 host app[1]: message ${from + n}`);
 const textOf = (from: number, to: number) => `${lines(from, to).join('\n')}\n`;
+
+/** A log as its writer and its rotation see it. */
+interface Scene {
+  readonly folder: string;
+  readonly log: string;
+  readonly written: string[];
+  /** The file that the writer holds open: behind a rotation still the old one. */
+  held: FileHandle;
+  half: string;
+  next: number;
+}
+
+type Step = { readonly name: keyof typeof STEPS; readonly count: number };
+
+const write = async (scene: Scene, count: number) => {
+  for (let n = 0; n < count; n += 1) {
+    scene.written.push(
+      scene.half === '' ? `Oct 11 22:14:15 hôst app[1]: message ${scene.next++}` : `${scene.half} end`,
+    );
+    await scene.held.appendFile(`${scene.half === '' ? scene.written.at(-1) : ' end'}\n`);
+    scene.half = '';
+  }
+};
+
+const rotatedNames = async ({ folder }: Scene) =>
+  (await readdir(join(folder, 'logs')))
+    .filter((name) => /\.\d+(\.gz|\.zst)?$/.test(name))
+    .sort((a, b) => Number(/\d+/.exec(b)) - Number(/\d+/.exec(a)));
+
+const shift = async (scene: Scene) => {
+  for (const name of await rotatedNames(scene)) {
+    const moved = name.replace(/\d+/, (number) => String(Number(number) + 1));
+    await rename(join(scene.folder, 'logs', name), join(scene.folder, 'logs', moved));
+  }
+};
+
+const reopen = async (scene: Scene) => {
+  if (scene.half !== '') await write(scene, 1);
+  await scene.held.close();
+  scene.held = await open(scene.log, 'a');
+};
+
+const run = async ({ folder }: Scene, more: Partial<RunChoice> = {}) => {
+  const env = { SYSLOG_PATHS: join(folder, 'logs', 'app*'), SYSLOG_BATCH_SIZE: '7' };
+  return collectOnce({ env, folder, collectors: [syslog], ...more });
+};
+
+/** What happens to logs. */
+const STEPS = {
+  write,
+  writeHalf: async (scene: Scene) => {
+    if (scene.half !== '') return;
+    scene.half = `Oct 11 22:14:15 hôst app[1]: half ${scene.next++}`;
+    await scene.held.appendFile(scene.half);
+  },
+  /** The writer goes on in the renamed file until it reopens. */
+  rename: async (scene: Scene) => {
+    await reopen(scene);
+    await shift(scene);
+    await rename(scene.log, `${scene.log}.1`);
+    await writeFile(scene.log, '');
+  },
+  reopen,
+  copyAndTruncate: async (scene: Scene, count: number) => {
+    await reopen(scene);
+    await shift(scene);
+    await copyFile(scene.log, `${scene.log}.1`);
+    if (count % 2 === 0) await run(scene);
+    await truncate(scene.log);
+  },
+  compress: async (scene: Scene, count: number) => {
+    await reopen(scene);
+    const [name] = (await rotatedNames(scene)).filter((plain) => /\d$/.test(plain));
+    if (name === undefined) return;
+    const path = join(scene.folder, 'logs', name);
+    const bytes = await readFile(path);
+    const packed = count % 3 === 0 ? (await zstd()).compress(bytes, 3) : gzipSync(bytes);
+    await writeFile(`${path}${count % 3 === 0 ? '.zst' : '.gz'}`, packed);
+    if (count % 2 === 0) await run(scene);
+    await rm(path);
+  },
+  run: async (scene: Scene) => void (await run(scene)),
+  /** A run that is told to stop, sooner or later. */
+  stop: async (scene: Scene, count: number) => {
+    const signal = AbortSignal.timeout(count);
+    await run(scene, { signal, signalCode: () => (signal.aborted ? 143 : undefined) });
+  },
+  failStore: async (scene: Scene) => {
+    const blocked = join(scene.folder, 'blocked');
+    await writeFile(blocked, '');
+    const env = { STORE_FILE_EVENTS: join(blocked, '%UUID.ndjson'), CYBER_COLLECT_OUTBOX_MIB: '0' };
+    const paths = { SYSLOG_PATHS: join(scene.folder, 'logs', 'app*') };
+    await run(scene, { env: { ...paths, ...env } });
+  },
+} as const;
+
+test('no line is lost or doubled, whatever becomes of the files and the runs', async () => {
+  const names = Object.keys(STEPS) as (keyof typeof STEPS)[];
+  const step: fc.Arbitrary<Step> = fc.record({
+    name: fc.constantFrom(...names, 'write' as const, 'write' as const, 'run' as const),
+    count: fc.integer({ min: 1, max: 40 }),
+  });
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { minLength: 4, maxLength: 16 }), async (steps) => {
+      const { folder, log } = await logFolder();
+      const scene: Scene = { folder, log, written: [], held: await open(log, 'a'), half: '', next: 0 };
+      try {
+        await write(scene, 1);
+        await run(scene);
+        for (const { name, count } of steps) await STEPS[name](scene, count);
+        await reopen(scene);
+        await run(scene); // may only end what an interrupted one began
+        const last = await run(scene);
+        expect(resultOf(last.summary, 'syslog_events')).not.toHaveProperty('reason');
+      } finally {
+        await scene.held.close();
+      }
+      const stored = (await storedEvents(folder, 'syslog_events')) ?? [];
+      const byNumber = (a: string, b: string) =>
+        Number(/\d+( end)?$/.exec(a)?.[0].split(' ')[0]) - Number(/\d+( end)?$/.exec(b)?.[0].split(' ')[0]);
+      expect(stored.map((line) => String(JSON.parse(line).data)).sort(byNumber)).toEqual(
+        scene.written.toSorted(byNumber),
+      );
+    }),
+    { numRuns: 25, endOnFailure: false },
+  );
+}, 120_000);
 
 describe('files', () => {
   test('each run brings what is new, over a rotation and a copy with truncation; --full brings all', async () => {
@@ -220,6 +355,72 @@ describe('files', () => {
     await collectLogs(folder, { SYSLOG_INCLUDE_ROTATED: 'true' });
     expect(await storedIn(folder)).toEqual(lines(0, 30));
     expect(resultOf(await collectLogs(folder, { SYSLOG_INCLUDE_ROTATED: 'true' }), 'syslog_events').records).toBe(0);
+  });
+
+  test('a pattern that takes in rotated files, compressed by gzip and by zstd, reads each line once', async () => {
+    const { folder, log } = await logFolder();
+    const one = (await zstd()).compress(Buffer.from(textOf(0, 40_000)), 3);
+    const two = (await zstd()).compress(Buffer.from(textOf(40_000, 40_010)), 3);
+    await writeFile(`${log}.3.zst`, Buffer.concat([one, two]));
+    await writeFile(`${log}.2.gz`, gzipSync(textOf(40_010, 40_020)));
+    await writeFile(`${log}.1`, textOf(40_020, 40_030));
+    await writeFile(log, textOf(40_030, 40_040));
+    const all = { SYSLOG_PATHS: join(folder, 'logs', '*') };
+    expect(resultOf(await collectLogs(folder, all), 'syslog_events').records).toBe(40_040);
+    expect((await storedIn(folder)).toSorted()).toEqual(lines(0, 40_040).toSorted());
+    expect(resultOf(await collectLogs(folder, all), 'syslog_events').records).toBe(0);
+  });
+
+  test('a damaged file is told, and nothing of the run is stored', async () => {
+    const { folder, log } = await logFolder();
+    await writeFile(log, textOf(0, 10));
+    await writeFile(`${log}.1.gz`, gzipSync(textOf(0, 10_000)).subarray(0, 3000));
+    const all = { SYSLOG_INCLUDE_ROTATED: 'true' };
+    expect(resultOf(await collectLogs(folder, all), 'syslog_events').reason).toMatch(
+      /app\.log\.1\.gz cannot be inflated/,
+    );
+    await writeFile(`${log}.1.gz`, gzipSync(textOf(10, 10_000)));
+    expect(resultOf(await collectLogs(folder, all), 'syslog_events').records).toBe(10_000);
+  });
+
+  test('half a line waits for its end, unless the file is left as it is', async () => {
+    const { folder, log } = await logFolder();
+    await writeFile(log, 'one\ntw');
+    await collectLogs(folder);
+    expect(await storedIn(folder)).toEqual(['one']);
+    await appendFile(log, 'o\nthree');
+    await collectLogs(folder);
+    expect(await storedIn(folder)).toEqual(['one', 'two']);
+    const longAgo = new Date(Date.now() - 7_200_000);
+    await utimes(log, longAgo, longAgo);
+    await collectLogs(folder);
+    expect(await storedIn(folder)).toEqual(['one', 'two', 'three']);
+  });
+
+  test('from the end means from the last line that was not whole, and whole from then on', async () => {
+    const { folder, log } = await logFolder();
+    await writeFile(`${log}.1`, textOf(0, 5));
+    await writeFile(log, `${textOf(5, 10)}ha`);
+    const fromEnd = { SYSLOG_FROM: 'end' };
+    expect(resultOf(await collectLogs(folder, fromEnd), 'syslog_events').records).toBe(0);
+    await appendFile(log, `lf\n${textOf(10, 12)}`);
+    await rename(`${log}.1`, `${log}.2`);
+    await rename(log, `${log}.1`);
+    await writeFile(log, textOf(12, 14));
+    await collectLogs(folder, fromEnd);
+    expect(await storedIn(folder)).toEqual(['half', ...lines(10, 14)]);
+  });
+
+  test('long lines and lines of any bytes are stored', async () => {
+    const { folder, log } = await logFolder();
+    const noise = Buffer.from(Array.from({ length: 1000 }, (_, n) => (n * 37) % 256).filter((byte) => byte !== 10));
+    const text = Buffer.from(`plain\n${'x'.repeat(2 ** 20)}\n`);
+    await writeFile(log, Buffer.concat([text, noise, Buffer.from(`\n${textOf(0, 200)}`)]));
+    const result = resultOf(await collectLogs(folder, { SYSLOG_MAX_LINE: '1000000' }), 'syslog_events');
+    expect(result).toMatchObject({ verdict: 'complete', records: 203 });
+    const stored = await storedIn(folder);
+    expect(stored[1]).toHaveLength(1_000_000);
+    expect(stored.slice(3)).toEqual(lines(0, 200));
   });
 
   test('a store that fails, without an outbox, leaves the position, so the next run brings the same events', async () => {
