@@ -24,6 +24,11 @@ export async function main(argv: readonly string[]): Promise<number> {
     .option('--concurrency <n>', 'collectors at once', whole, 4)
     .option('--deadline <duration>', 'stop cleanly after this long, such as 90s, 30m, 6h', duration, 6 * 3600)
     .option('--full', 'read events from the start, whatever was read before')
+    .addOption(
+      new Option('--follow [duration]', 'keep reading events: again so long after each round, until a signal')
+        .preset('10s')
+        .argParser(duration),
+    )
     .option('--headroom <percent>', 'share of the vendors’ limits to leave to others: 20, or okta=30')
     .option('--fresh', 'collect everything anew, whatever an interrupted run left')
     .option('--accept-shrink <names>', 'datasets that may have lost many records this time', many, [])

@@ -1,10 +1,14 @@
-import { CollectError } from '../errors.ts';
-import { problemLine } from '../report/log.ts';
+import { CollectError, ConfigError, configProblem } from '../errors.ts';
+import { systemClock } from '../http/pace.ts';
+import { type Log, problemLine } from '../report/log.ts';
 import { notifySlack } from '../report/notify.ts';
+import { silent } from '../report/progress.ts';
 import { printPlan, printSummary } from '../report/tables.ts';
-import { activate } from '../run/activate.ts';
-import { openCoordination } from '../run/coordination.ts';
+import { activate, type Plan } from '../run/activate.ts';
+import { type Coordination, openCoordination } from '../run/coordination.ts';
+import type { RunOptions } from '../run/dataset.ts';
 import { patternsOf } from '../run/select.ts';
+import { isIdle } from '../run/summary.ts';
 import { runPlan } from '../run/wrapper.ts';
 import { version } from '../version.ts';
 import { openSecretSession, type Session, type SessionFlags, useColour } from './session.ts';
@@ -20,19 +24,20 @@ export interface RunFlags extends SessionFlags {
   readonly full?: boolean;
   readonly fresh?: boolean;
   readonly headroom?: string;
+  /** Seconds between two rounds. */
+  readonly follow?: number;
   readonly output: 'table' | 'json' | 'markdown';
 }
 
 /** Collects what is configured; returns the exit code. */
-export async function run(flags: RunFlags, session?: Session): Promise<number> {
-  const { environment, collectors, stores, log, progress, print, redactor } =
-    session ?? (await openSecretSession(flags));
-  const colour = useColour(environment, process.stdout.isTTY);
+export async function run(flags: RunFlags, given?: Session): Promise<number> {
+  const session = given ?? (await openSecretSession(flags));
+  const { environment, log, progress, print } = session;
   try {
-    const plan = activate(environment, { collectors, stores }, flags, new Date());
+    const plan = planned(session, flags);
     for (const problem of plan.problems) log(problem.severity, 'config.problem', problemLine(problem));
     if (flags.dryRun === true) {
-      print(printPlan(plan, flags.output, colour));
+      print(printPlan(plan, flags.output, useColour(environment, process.stdout.isTTY)));
       return plan.problems.length > 0 ? 2 : plan.collectors.length === 0 ? 5 : 0;
     }
     if (plan.collectors.length === 0 && plan.problems.length === 0) {
@@ -43,31 +48,14 @@ export async function run(flags: RunFlags, session?: Session): Promise<number> {
       );
     }
     const coordination = await openCoordination(environment, plan.program);
-    const { state, locks } = coordination;
     const interruption = listenForSignals((name) =>
       log('WARNING', 'run.interrupted', `${name}: ending cleanly; once more ends at once`),
     );
-    await notifySlack(plan.program, redactor, log, { started: plan });
+    const means = { session, flags, coordination, interruption };
     try {
-      const summary = await runPlan(plan, {
-        version: version(),
-        state,
-        locks,
-        log,
-        redactor,
-        progress,
-        concurrency: flags.concurrency,
-        deadline: flags.deadline,
-        acceptShrink: patternsOf(flags.acceptShrink),
-        full: flags.full === true,
-        resume: flags.fresh === true ? 0 : plan.program.CYBER_COLLECT_RESUME_HOURS * 3600,
-        signal: interruption.signal,
-        signalCode: interruption.code,
-      });
-      progress.stop();
-      await notifySlack(plan.program, redactor, log, { finished: summary });
-      print(printSummary(summary, flags.output, colour));
-      return summary.exit_code;
+      return await (flags.follow === undefined || plan.collectors.length === 0
+        ? once(plan, means)
+        : follow(plan, means, flags.follow));
     } finally {
       interruption.stop();
       coordination.close();
@@ -75,6 +63,82 @@ export async function run(flags: RunFlags, session?: Session): Promise<number> {
   } finally {
     progress.stop();
   }
+}
+
+/** @throws {ConfigError} for `--follow` of what is no events, which would be read whole again and again */
+function planned({ environment, collectors, stores }: Session, flags: RunFlags): Plan {
+  const plan = activate(environment, { collectors, stores }, flags, new Date());
+  if (flags.follow === undefined) return plan;
+  const tags = plan.collectors
+    .flatMap(({ datasets }) => datasets)
+    .filter(({ kind, stored }) => stored && kind !== 'events')
+    .map(({ tag }) => tag);
+  if (tags.length === 0) return plan;
+  const mend = 'name events with --only, such as --only syslog';
+  throw new ConfigError([configProblem('--follow', `only events can be followed, not ${tags.join(', ')}`, mend)]);
+}
+
+/** What runs are made with. */
+interface Means {
+  readonly session: Session;
+  readonly flags: RunFlags;
+  readonly coordination: Coordination;
+  readonly interruption: Interruption;
+}
+
+async function once(plan: Plan, means: Means): Promise<number> {
+  const { session, flags } = means;
+  const { environment, log, progress, print, redactor } = session;
+  await notifySlack(plan.program, redactor, log, { started: plan });
+  const summary = await runPlan(plan, optionsOf(plan, means));
+  progress.stop();
+  await notifySlack(plan.program, redactor, log, { finished: summary });
+  print(printSummary(summary, flags.output, useColour(environment, process.stdout.isTTY)));
+  return summary.exit_code;
+}
+
+/**
+ * Reads events again and again until a signal, in rounds that are runs of their own: each moves the cursors once every
+ * store has what it brought. Rounds that bring nothing are neither printed nor recorded. Returns the last one's code.
+ */
+async function follow(first: Plan, means: Means, seconds: number): Promise<number> {
+  const { session, flags, interruption } = means;
+  const { environment, log, print, redactor } = session;
+  const { signal } = interruption;
+  await notifySlack(first.program, redactor, log, { started: first });
+  let before = 0;
+  for (let plan = first; ; plan = planned(session, flags)) {
+    const options = optionsOf(plan, means);
+    const full = options.full && plan === first;
+    const quiet: Log = (severity, event, ...said) =>
+      log(event === 'dataset.empty' ? 'DEBUG' : severity, event, ...said);
+    const summary = await runPlan(plan, { ...options, full, log: quiet, progress: silent, recordsIdle: false });
+    if (!isIdle(summary)) print(printSummary(summary, flags.output, useColour(environment, process.stdout.isTTY)));
+    await systemClock.sleep(seconds * 1000, signal).catch(() => undefined);
+    const { exit_code } = summary;
+    if (exit_code !== before || signal.aborted) await notifySlack(plan.program, redactor, log, { finished: summary });
+    if (signal.aborted) return exit_code;
+    before = exit_code;
+  }
+}
+
+function optionsOf({ program }: Plan, { session, flags, coordination, interruption }: Means): RunOptions {
+  const { log, redactor, progress } = session;
+  return {
+    version: version(),
+    state: coordination.state,
+    locks: coordination.locks,
+    log,
+    redactor,
+    progress,
+    concurrency: flags.concurrency,
+    deadline: flags.deadline,
+    acceptShrink: patternsOf(flags.acceptShrink),
+    full: flags.full === true,
+    resume: flags.fresh === true ? 0 : program.CYBER_COLLECT_RESUME_HOURS * 3600,
+    signal: interruption.signal,
+    signalCode: interruption.code,
+  };
 }
 
 interface Interruption {

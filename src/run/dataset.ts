@@ -39,6 +39,8 @@ export interface RunOptions {
   readonly resume: number;
   /** Datasets that may shrink this time, as `--only` names them. */
   readonly acceptShrink: readonly string[];
+  /** Whether a run that brought nothing, and had nothing to tell, is recorded too; it is unless told. */
+  readonly recordsIdle?: boolean;
   /** Aborted with a CollectError by a signal. */
   readonly signal: AbortSignal;
   /** The exit code that the signal asks for. */

@@ -57,6 +57,11 @@ export interface RunSummary {
   readonly head?: { readonly sequence: number; readonly sha256: string };
 }
 
+/** Whether a run brought nothing and all is well. */
+export function isIdle({ exit_code, datasets, problems }: RunSummary): boolean {
+  return exit_code === 0 && problems.length === 0 && datasets.every(({ verdict }) => verdict === 'empty');
+}
+
 /** What decides the exit code beside the datasets. */
 export interface Ending {
   /** 130 or 143 after a signal. */

@@ -17,7 +17,7 @@ import { Journal } from './journal.ts';
 import type { Lock } from './lock.ts';
 import { openOutbox } from './outbox.ts';
 import { isUnderWay, openRunFolder } from './state.ts';
-import { type DatasetResult, type Ending, exitCode, type RunSummary, type StoreResult } from './summary.ts';
+import { type DatasetResult, type Ending, exitCode, isIdle, type RunSummary, type StoreResult } from './summary.ts';
 import { openWork, type Work } from './work.ts';
 
 /** Carries out a plan: collect, spool, verify, deliver or restore, and tell. Never throws for what a vendor or store does. */
@@ -64,6 +64,7 @@ export async function runPlan(plan: Plan, options: RunOptions): Promise<RunSumma
       stores: behind,
       problems: run.problems,
     };
+    if (options.recordsIdle === false && isIdle(summary)) return summary;
     return { ...summary, head: await keepRecord(run, summary) };
   } finally {
     clearTimeout(timer);

@@ -1,0 +1,123 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { appendFile, mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterEach, expect, test, vi } from 'vitest';
+import { root } from '../support/build.ts';
+import { storedEvents, temporaryFolder } from '../support/run.ts';
+
+const children: ChildProcess[] = [];
+
+afterEach(() => {
+  for (const child of children.splice(0)) child.kill('SIGKILL');
+});
+
+async function logFolder(): Promise<{ folder: string; log: string }> {
+  const folder = await temporaryFolder();
+  await mkdir(join(folder, 'logs'));
+  return { folder, log: join(folder, 'logs', 'app.log') };
+}
+
+function launch(folder: string, ...flags: readonly string[]) {
+  const args = ['--', join(root, 'bin', 'cyber-collect.js'), 'run', '--output', 'json', ...flags];
+  const child = spawn(process.execPath, args, {
+    cwd: folder,
+    env: {
+      PATH: process.env.PATH,
+      SYSLOG_PATHS: join(folder, 'logs', '*.log'),
+      STORE_FILE_EVENTS: join(folder, 'events', '%TAG', '%UUID.ndjson'),
+      CYBER_COLLECT_STATE: join(folder, 'state'),
+    },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  children.push(child);
+  let stdout = '';
+  let stderr = '';
+  child.stdout.on('data', (chunk) => {
+    stdout += chunk;
+  });
+  child.stderr.on('data', (chunk) => {
+    stderr += chunk;
+  });
+  const ended = once(child, 'close').then(([code]) => ({ code: code as number | null, stdout, stderr }));
+  return { child, ended };
+}
+
+const follow = (folder: string) => launch(folder, '--only', 'syslog', '--follow', '0.1');
+
+const lines = (from: number, to: number) =>
+  Array.from({ length: to - from }, (_, n) => `Oct 11 22:14:15 host app[1]: message ${from + n}`);
+const textOf = (from: number, to: number) => `${lines(from, to).join('\n')}\n`;
+
+async function stored(folder: string): Promise<string[]> {
+  const events = (await storedEvents(folder, 'syslog_events')) ?? [];
+  const numberOf = (line: string) => Number(/\d+$/.exec(line)?.[0]);
+  return events.map((line) => String(JSON.parse(line).data)).sort((a, b) => numberOf(a) - numberOf(b));
+}
+
+const until = (folder: string, count: number) =>
+  vi.waitFor(async () => expect((await stored(folder)).length).toBeGreaterThanOrEqual(count), { timeout: 20_000 });
+
+test('new lines come as further uploads until a signal, and a later run goes on behind them', async () => {
+  const { folder, log } = await logFolder();
+  await writeFile(log, textOf(0, 10));
+  const { child, ended } = follow(folder);
+  await until(folder, 10);
+  await appendFile(log, textOf(10, 20));
+  await until(folder, 20);
+  await rename(log, `${log}.1`);
+  await appendFile(`${log}.1`, textOf(20, 25));
+  await writeFile(log, textOf(25, 30));
+  await until(folder, 30);
+  await vi.waitFor(async () => {
+    const cursor = await readFile(join(folder, 'state', 'cursors', 'default', 'syslog_events.json'), 'utf8');
+    expect(JSON.parse(cursor)[log]).toHaveLength(2);
+  });
+  child.kill('SIGTERM');
+  const { code, stdout, stderr } = await ended;
+  expect(stderr).toContain('SIGTERM: ending cleanly');
+  expect([0, 143]).toContain(code);
+  const rounds = stdout
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+  const uploads = rounds.flatMap(({ datasets }) => datasets.map((dataset: { upload_id: string }) => dataset.upload_id));
+  expect(new Set(uploads).size).toBe(uploads.length);
+  expect(uploads.length).toBeGreaterThanOrEqual(3);
+  expect((await readdir(join(folder, 'state', 'runs', 'default'))).length).toBeLessThanOrEqual(uploads.length);
+  await appendFile(log, textOf(30, 40));
+  for (let n = 0; n < 2; n += 1) await launch(folder, '--only', 'syslog').ended;
+  expect(await stored(folder)).toEqual(lines(0, 40));
+}, 60_000);
+
+test('a kill at any moment loses and doubles no line', async () => {
+  const { folder, log } = await logFolder();
+  await writeFile(log, '');
+  let written = 0;
+  for (let round = 0; round < 5; round += 1) {
+    const { child, ended } = follow(folder);
+    const before = (await stored(folder)).length;
+    for (; written < before + 2000; written += 50) await appendFile(log, textOf(written, written + 50));
+    await until(folder, before + 1);
+    child.kill('SIGKILL');
+    await ended;
+  }
+  for (let n = 0; n < 2; n += 1) await launch(folder, '--only', 'syslog').ended;
+  expect(await stored(folder)).toEqual(lines(0, written));
+}, 60_000);
+
+test('a signal between two rounds ends with the code of the last, 0 when all is stored', async () => {
+  const { folder, log } = await logFolder();
+  await writeFile(log, textOf(0, 3));
+  const { child, ended } = launch(folder, '--only', 'syslog', '--follow', '1h');
+  await once(child.stdout, 'data'); // a round is printed when it has ended
+  child.kill('SIGTERM');
+  expect((await ended).code).toBe(0);
+});
+
+test('what is no events cannot be followed', async () => {
+  const folder = await temporaryFolder();
+  const { code, stderr } = await launch(folder, '--only', 'endoflife', '--follow').ended;
+  expect(code).toBe(2);
+  expect(stderr).toMatch(/only events can be followed, not endoflife_products/);
+});
