@@ -234,6 +234,7 @@ export async function isCopy(file: LogFile, others: readonly LogFile[]): Promise
   if (file.current || file.isPacked || file.size === 0) return false;
   for (const other of others) {
     if (!other.current || other.isPacked || other.size < file.size) continue;
+    if (!other.start.subarray(0, file.start.length).equals(file.start)) continue;
     if ((await digestOf(file, file.size)) === (await digestOf(other, file.size))) return true;
   }
   return false;
