@@ -1,18 +1,19 @@
-import type { Reply } from './faults.ts';
 import {
   around,
+  batch,
   CLIENT,
   countsUsers,
   expired,
   graphError,
   graphUser,
   graphVendor,
+  type PartReply,
   pages,
   SKUS,
   TENANT,
 } from './graph.ts';
 import { digits, hex, mix, moment, person, pick, text, uuid } from './invent.ts';
-import { type Ask, arrayOf, none, type Records, type Request, single, span } from './paging.ts';
+import { type Ask, arrayOf, none, type Records, type Request, span } from './paging.ts';
 import { defineVendor } from './vendor.ts';
 
 const SECRET = 'canary-microsoft365~8Q8aB7cD6eF5gH4iJ3kL2';
@@ -79,7 +80,7 @@ const APPS = /^\/deviceManagement\/managedDevices\/([^/?]+)\/detectedApps(?:\?\$
 const A_PAGE = 3;
 
 /** One part's answer; every fifth device is throttled at first where the settings say so. */
-function part(ask: Ask, url: string): { status: number; headers?: object; body: string } {
+function part(ask: Ask, url: string): PartReply {
   const { session } = ask;
   const [, id = '', skip = '0'] = APPS.exec(url) ?? [];
   const parent = indexOf(decodeURIComponent(id), session.scale);
@@ -95,19 +96,6 @@ function part(ask: Ask, url: string): { status: number; headers?: object; body: 
   const next = to < count ? `,"@odata.nextLink":${JSON.stringify(on)}` : '';
   const body = `{"@odata.context":"https://graph.microsoft.com/beta/$metadata#list"${next},"value":${array}}`;
   return { status: 200, headers: { 'Content-Type': 'application/json' }, body };
-}
-
-/** Parts come back in another order than they were asked for. */
-function answered(ask: Ask): Reply {
-  const { requests } = JSON.parse(ask.request.body) as { requests: { id: string; method: string; url: string }[] };
-  const known = requests.every(({ method, url }) => method === 'GET' && APPS.test(url));
-  if (!known || requests.length > 20 || new Set(requests.map(({ id }) => id)).size < requests.length)
-    return { status: 400, body: graphError(400, 'invalid batch payload') };
-  const parts = requests.map(({ id, url }) => {
-    const { status, headers = {}, body } = part(ask, url);
-    return `{"id":${JSON.stringify(id)},"status":${status},"headers":${JSON.stringify(headers)},"body":${body}}`;
-  });
-  return { status: 200, body: `{"responses":[${parts.reverse().join(',')}]}` };
 }
 
 function* devices(scale: number): Generator<{ id: string }> {
@@ -161,7 +149,7 @@ export default defineVendor({
       path: '/beta/$batch',
       method: 'POST',
       resource: 'device_apps',
-      paging: single('ids', answered),
+      paging: batch(APPS, part),
       records: appsOf,
       parents: devices,
     },

@@ -162,14 +162,19 @@ export const BLIND: readonly Blindness[] = [
     because: 'the total that is declared is 0 as well',
   },
   {
-    where: /^microsoft365\.users /,
+    where: /^(microsoft365|intune|azure_entra)\.users /,
     faults: ['empty-list'],
     because: 'the total that is declared is 0 as well',
   },
   {
-    where: /^microsoft365\.(subscribed_skus|managed_devices|device_apps) /,
+    where: /^(microsoft365|intune|azure_entra)\.(?!users |\w+_detail )/,
     faults: ['empty-list', 'dropped-page', 'short-page'],
     because: 'Graph declares a total of directory objects only',
+  },
+  {
+    where: /^intune\.attack_simulation_users /,
+    faults: ['404'],
+    because: 'a simulation may be removed after it was listed, and Graph says so with 404',
   },
 ];
 
