@@ -45,7 +45,9 @@ export function entra(app: App): Auth {
     const token = await asked.catch((error: unknown) => {
       throw cause ?? error;
     });
-    if (token === null) throw new CollectError('vendor', 'the token answer holds no access token');
+    // msal takes an answer without a token for one.
+    if (token === null || !token.accessToken)
+      throw new CollectError('vendor', 'the token answer holds no access token');
     const until = token.expiresOn?.getTime() ?? Date.now() + 1_800_000;
     return { value: token.accessToken, lifetime: (until - Date.now()) / 1000 };
   });
@@ -77,7 +79,7 @@ function networkOf(authority: URL, exchange: Exchange): INetworkModule {
   async function send<T>(method: 'GET' | 'POST', asked: string, options?: NetworkRequestOptions) {
     const url = new URL(asked);
     if (url.host === authority.host) url.protocol = authority.protocol;
-    const form = Object.fromEntries(new URLSearchParams(options?.body ?? ''));
+    const form = formOf(options?.body ?? '');
     const answer = await exchange({ path: url.href, method, ...(method === 'POST' ? { form } : {}) });
     return { status: answer.status, headers: {}, body: answer.body as T } satisfies NetworkResponse<T>;
   }
@@ -85,4 +87,9 @@ function networkOf(authority: URL, exchange: Exchange): INetworkModule {
     sendGetRequestAsync: (url, options) => send('GET', url, options),
     sendPostRequestAsync: (url, options) => send('POST', url, options),
   };
+}
+
+/** A form's fields, but for those in which msal tells of itself and of this machine. */
+function formOf(body: string): Readonly<Record<string, string>> {
+  return Object.fromEntries([...new URLSearchParams(body)].filter(([name]) => !name.startsWith('x-')));
 }
