@@ -176,6 +176,11 @@ export const BLIND: readonly Blindness[] = [
     faults: ['404'],
     because: 'a simulation may be removed after it was listed, and Graph says so with 404',
   },
+  {
+    where: /^mde\./,
+    faults: ['404', 'empty-list', 'dropped-page', 'short-page'],
+    because: 'Defender for Endpoint declares no totals, and says with 404 that there are no rows',
+  },
 ];
 
 /** Faults that pass: nothing may be lost to them. */
