@@ -177,6 +177,11 @@ export const BLIND: readonly Blindness[] = [
     because: 'a simulation may be removed after it was listed, and Graph says so with 404',
   },
   {
+    where: /^defender_for_cloud\./,
+    faults: ['empty-list', 'dropped-page', 'short-page'],
+    because: 'Azure Resource Manager declares no totals',
+  },
+  {
     where: /^mde\./,
     faults: ['404', 'empty-list', 'dropped-page', 'short-page'],
     because: 'Defender for Endpoint declares no totals, and says with 404 that there are no rows',

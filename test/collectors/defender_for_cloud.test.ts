@@ -1,0 +1,176 @@
+import { afterEach, expect, test } from 'vitest';
+import { type RunningVendor, startVendor, type VendorOptions } from '../../src/simulator/vendor.ts';
+import vendor from '../../src/simulator/vendor_defender_for_cloud.ts';
+import { collectOnce, resultOf, storedLines } from '../support/run.ts';
+import { json, type Route, serve } from '../support/server.ts';
+
+const started: RunningVendor[] = [];
+
+afterEach(async () => {
+  for (const running of started.splice(0)) await running.finish();
+});
+
+async function start(options: VendorOptions = {}): Promise<RunningVendor> {
+  const running = await startVendor(vendor, { scale: 90, pageSize: 40, ...options });
+  started.push(running);
+  return running;
+}
+
+/** Subscriptions `one` and `two` of one's own, behind a token that they give to everyone. */
+async function tenant(route: Route) {
+  const { origin, received } = await serve((request, response, nth) => {
+    if (request.url.pathname !== '/t/oauth2/v2.0/token') return route(request, response, nth);
+    return json(response, { token_type: 'Bearer', expires_in: 3599, access_token: `token-${nth}` });
+  });
+  const env = {
+    DEFENDER_FOR_CLOUD_BASE_URL: origin.href,
+    DEFENDER_FOR_CLOUD_AUTHORITY: origin.href,
+    DEFENDER_FOR_CLOUD_TENANT_ID: 't',
+    DEFENDER_FOR_CLOUD_CLIENT_ID: 'c',
+    DEFENDER_FOR_CLOUD_CLIENT_SECRET: 's',
+    DEFENDER_FOR_CLOUD_SUBSCRIPTION_ID: 'one,two',
+  };
+  return { origin, received, env };
+}
+
+const only = (resource: string) => ({ only: [`defender_for_cloud.${resource}`] });
+const stored = (folder: string, resource: string) => storedLines(folder, `defender_for_cloud_${resource}`);
+const fails = (code: string, message: string) => ({ error: { code, message } });
+
+/** The records without what was added behind. */
+function stripped(lines: readonly string[] | undefined): string[] {
+  return (lines ?? []).map((line) => line.replace(/,"_metadata":.*$/s, '}')).sort();
+}
+
+test('every resource of every subscription comes whole and byte for byte', async () => {
+  const running = await start();
+  const { summary, folder } = await collectOnce({ env: running.env, only: ['defender_for_cloud'] });
+  expect(summary.exit_code).toBe(0);
+  expect(summary.datasets).toHaveLength(6);
+  for (const { resource, records } of summary.datasets) {
+    expect(records).toBe(90 + 23);
+    expect(stripped(await stored(folder, resource))).toEqual(running.truth(resource).sort());
+  }
+});
+
+test('assessments that the list brings bare get their metadata, the others stay as they are', async () => {
+  const running = await start();
+  const { folder } = await collectOnce({ env: running.env, ...only('assessments') });
+  const records = (await stored(folder, 'assessments'))?.map((line) => JSON.parse(line)) ?? [];
+  expect(records.filter(({ _metadata }) => _metadata !== undefined)).toHaveLength(30 + 8);
+  for (const { properties, _metadata } of records) {
+    expect((properties.metadata === undefined) !== (_metadata === undefined)).toBe(true);
+    expect((properties.metadata ?? _metadata).severity).toMatch(/^(Low|Medium|High)$/);
+  }
+});
+
+test('the list of metadata is not asked for where it is not needed', async () => {
+  const { env, received } = await tenant(({ url }, response) =>
+    json(response, { value: [{ id: url.pathname, name: 'a', properties: { metadata: { severity: 'Low' } } }] }),
+  );
+  const { summary } = await collectOnce({ env, ...only('assessments') });
+  expect(resultOf(summary, 'defender_for_cloud_assessments').records).toBe(2);
+  expect(received).toHaveLength(3);
+});
+
+test('bare assessments on a later page take nothing twice', async () => {
+  const { env, origin, received } = await tenant(({ url }, response) => {
+    if (url.pathname.endsWith('assessmentMetadata'))
+      return json(response, { value: [{ name: 'b', properties: { x: 1 } }] });
+    const first = !url.searchParams.has('$skipToken');
+    const on = new URL(`${url.pathname}?api-version=2021-06-01&$skipToken=2`, origin).href;
+    if (first)
+      return json(response, { value: [{ id: `${url.pathname}/1`, properties: { metadata: {} } }], nextLink: on });
+    return json(response, { value: [{ id: `${url.pathname}/2`, name: 'b', properties: {} }], nextLink: '' });
+  });
+  const { summary, folder } = await collectOnce({ env, ...only('assessments') });
+  expect(summary.exit_code).toBe(0);
+  const lines = (await stored(folder, 'assessments')) ?? [];
+  expect(lines).toHaveLength(4);
+  expect(lines.filter((line) => line.endsWith(',"_metadata":{"x":1}}'))).toHaveLength(2);
+  expect(
+    received.filter(({ url }) => url.pathname.endsWith('/one/providers/Microsoft.Security/assessments')),
+  ).toHaveLength(3);
+});
+
+test('assessments come without metadata where there is no list of it, and that is said', async () => {
+  const { env } = await tenant(({ url }, response) => {
+    if (url.pathname.endsWith('assessmentMetadata')) return json(response, fails('NotFound', 'no'), 404);
+    return json(response, { value: [{ id: url.pathname, name: 'b', properties: {} }] });
+  });
+  const { summary, said } = await collectOnce({ env, ...only('assessments') });
+  expect(summary.exit_code).toBe(0);
+  expect(said.join('\n')).toContain('without metadata');
+});
+
+test('secrets of partners are dropped, in the metadata too', async () => {
+  const { env } = await tenant(({ url }, response) => {
+    const partnerData = { partnerName: 'p', secret: 'canary-partner' };
+    if (url.pathname.endsWith('assessmentMetadata'))
+      return json(response, { value: [{ name: 'b', properties: { partnerData } }] });
+    const whole = {
+      id: `${url.pathname}/1`,
+      name: 'a',
+      properties: { metadata: { partnerData }, partnersData: partnerData },
+    };
+    return json(response, { value: [whole, { id: `${url.pathname}/2`, name: 'b', properties: {} }] });
+  });
+  const { folder } = await collectOnce({ env, ...only('assessments') });
+  const text = (await stored(folder, 'assessments'))?.join('\n') ?? '';
+  expect(text).toContain('"_metadata":{"partnerData":{"partnerName":"p"}}');
+  expect(text).not.toContain('canary');
+});
+
+const FREE = fails('Subscription with no standard pricing bundle', 'it has no standard pricing bundle');
+
+test('a subscription without a paid plan has no standards while another has', async () => {
+  const { env } = await tenant(({ url }, response) => {
+    if (url.pathname.includes('/one/')) return json(response, FREE, 400);
+    return json(response, { value: [{ id: 'standard' }] });
+  });
+  const { summary, said } = await collectOnce({ env, ...only('regulatory_compliance_standards') });
+  const tag = 'defender_for_cloud_regulatory_compliance_standards';
+  expect(resultOf(summary, tag)).toMatchObject({ verdict: 'complete', records: 1 });
+  expect(said.join('\n')).toContain('subscription one has none of it');
+});
+
+test('where no subscription has a paid plan, that is told', async () => {
+  const { env } = await tenant((_, response) => json(response, FREE, 400));
+  const { summary } = await collectOnce({ env, ...only('regulatory_compliance_standards') });
+  expect(summary.exit_code).toBe(3);
+  expect(summary.datasets[0]).toMatchObject({ verdict: 'denied', title: 'Not licensed' });
+});
+
+test.each([
+  ['one that is not there', 404, 'SubscriptionNotFound'],
+  ['one without a role', 403, 'AuthorizationFailed'],
+])('of two subscriptions, %s leaves nothing half done', async (_name, status, code) => {
+  const { env } = await tenant(({ url }, response) => {
+    if (url.pathname.includes('/two/')) return json(response, fails(code, 'no'), status);
+    return json(response, { value: [{ id: 'score' }] });
+  });
+  const { summary, folder } = await collectOnce({ env, ...only('secure_scores') });
+  expect(summary.exit_code).toBe(3);
+  expect(summary.datasets[0]).toMatchObject({ verdict: 'denied' });
+  expect(await stored(folder, 'secure_scores')).toBeUndefined();
+});
+
+test('subscriptions without alerts are an empty list', async () => {
+  const { env } = await tenant((_, response) => json(response, { value: [] }));
+  const { summary } = await collectOnce({ env, ...only('alerts') });
+  expect(resultOf(summary, 'defender_for_cloud_alerts')).toMatchObject({ verdict: 'empty', records: 0 });
+  expect(summary.exit_code).toBe(0);
+});
+
+test('when the bucket of reads is empty, the next read waits for it', async () => {
+  const running = await start({ limit: { requests: 3, seconds: 1 }, pageSize: 20 });
+  const { summary } = await collectOnce({ env: running.env, ...only('alerts') });
+  expect(resultOf(summary, 'defender_for_cloud_alerts')).toMatchObject({ verdict: 'complete', records: 113 });
+});
+
+test.each(['', ' , ', 'https://portal.azure.com'])('subscriptions written as "%s" are none', async (value) => {
+  const running = await start();
+  const env = { ...running.env, DEFENDER_FOR_CLOUD_SUBSCRIPTION_ID: value };
+  const { summary } = await collectOnce({ env, ...only('alerts') });
+  expect(summary.exit_code).toBe(2);
+});
