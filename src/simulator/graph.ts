@@ -25,7 +25,7 @@ export function graphError(status: number, message: string): string {
 const CREDENTIALS = 'AADSTS7000215: Invalid client secret provided.';
 
 /** Tokens of the one app, for Graph. */
-export function tokens(secret: string): Paging {
+function tokens(secret: string): Paging {
   return single('none', ({ request: { body }, session }) => {
     const form = new URLSearchParams(body);
     if (form.get('grant_type') !== 'client_credentials' || form.get('scope')?.includes('/.default') !== true)
