@@ -38,25 +38,27 @@ export class SpoolWriter {
   }
 
   /**
-   * Goes on behind the first `bytes` of a half-written spool; `seen` is told what they are.
+   * Goes on behind the first `bytes` of a half-written spool; `seen` is told what they are. They are copied: whoever
+   * wrote them may still have the file open.
    * @throws {CollectError} expired when they are not there
    */
   static async resume(path: string, bytes: number, seen: (chunk: Uint8Array) => Promise<void>): Promise<SpoolWriter> {
-    const gone = new CollectError('expired', `${path}.tmp is not as it was left`);
-    const left = await open(`${path}.tmp`, 'r+').catch(() => undefined);
-    if (left === undefined) throw gone;
-    try {
-      if ((await left.stat()).size < bytes) throw gone;
-      await left.truncate(bytes);
-    } finally {
-      await left.close();
+    const old = `${path}.tmp.old`;
+    await rename(`${path}.tmp`, old).catch(() => undefined);
+    const size = await stat(old).then(
+      (found) => found.size,
+      () => -1,
+    );
+    if (size < bytes) throw new CollectError('expired', `${path}.tmp is not as it was left`);
+    const writer = await SpoolWriter.create(path);
+    if (bytes > 0) {
+      for await (const chunk of createReadStream(old, { end: bytes - 1, highWaterMark: FLUSH_SIZE })) {
+        await writer.write([chunk as Uint8Array]);
+        await seen(chunk as Uint8Array);
+      }
     }
-    const writer = new SpoolWriter(path, await open(`${path}.tmp`, 'a', 0o600));
-    for await (const chunk of createReadStream(`${path}.tmp`, { highWaterMark: READ_SIZE })) {
-      writer.#hash.update(chunk);
-      writer.#bytes += chunk.length;
-      await seen(chunk);
-    }
+    await writer.flush();
+    await rm(old, { force: true });
     return writer;
   }
 

@@ -1,5 +1,6 @@
 import { closeSync, openSync, writeSync } from 'node:fs';
-import { readFile, stat, truncate } from 'node:fs/promises';
+import { copyFile, readFile, rename, stat, truncate } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 import type { Spool } from '../envelope/spool.ts';
 import { isObject, type Json } from '../json.ts';
 import type { DatasetResult } from './summary.ts';
@@ -52,9 +53,13 @@ export class Journal {
     this.left = left;
   }
 
-  /** Opens the journal at a path; a new one is of this upload. */
+  /**
+   * Opens the journal at a path; a new one is of this upload. What was there is copied: a run that was taken over may
+   * still have it open.
+   */
   static async open(path: string, upload: Pick<Left, 'upload_id' | 'timestamp'>): Promise<Journal> {
-    const found = await wholeOrNothing(await readJournal(path));
+    const found = await wholeOrNothing(path, await readJournal(path));
+    if (found !== undefined) await replaceByCopy(path);
     const journal = new Journal(openSync(path, 'a', 0o600), found ?? upload);
     if (found === undefined) journal.#write(upload);
     return journal;
@@ -93,15 +98,22 @@ export class Journal {
   }
 }
 
-/** Without the claim that it was read whole, where its spool is not there. */
-async function wholeOrNothing(left: Left | undefined): Promise<Left | undefined> {
+async function replaceByCopy(path: string): Promise<void> {
+  await copyFile(path, `${path}.new`);
+  await rename(`${path}.new`, path);
+}
+
+/** Where the spool lies now; without the claim that it was read whole, where it does not. */
+async function wholeOrNothing(path: string, left: Left | undefined): Promise<Left | undefined> {
   if (left?.whole === undefined) return left;
-  const { spool } = left.whole;
+  const spool = { ...left.whole.spool, path: join(dirname(path), basename(left.whole.spool.path)) };
   const size = await stat(spool.path).then(
     (found) => found.size,
     () => -1,
   );
-  return size === spool.bytes ? left : { upload_id: left.upload_id, timestamp: left.timestamp };
+  return size === spool.bytes
+    ? { ...left, whole: { ...left.whole, spool } }
+    : { upload_id: left.upload_id, timestamp: left.timestamp };
 }
 
 async function readJournal(path: string): Promise<Left | undefined> {

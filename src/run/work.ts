@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdir, rm } from 'node:fs/promises';
+import { mkdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isCustom, requestOf } from '../collectors/collector.ts';
 import { factsOf } from '../config/setting.ts';
@@ -41,11 +41,14 @@ export interface WorkOptions {
   readonly isUnderWay: (runId: string) => Promise<boolean>;
 }
 
-/** Opens the work of a collector, which must be locked: what an interrupted run left, if it is of use, else nothing. */
+/**
+ * Opens the work of a collector, which must be locked: what an interrupted run left, if it is of use, else nothing. Each
+ * run has a folder of its own name, so that one that was frozen and goes on no longer finds what was taken over.
+ */
 export async function openWork(options: WorkOptions): Promise<Work> {
   const { state, tenancy, active, runId, at } = options;
   const place = ['work', tenancy, active.collector.name];
-  const folder = join(state.folder, ...place);
+  const home = join(state.folder, ...place);
   const left = await state.read<Owner>(...place, 'run.json').catch(() => undefined);
   const own: Owner = {
     run_id: runId,
@@ -54,16 +57,25 @@ export async function openWork(options: WorkOptions): Promise<Work> {
     stores: storesFingerprint(options.stores),
   };
   const useful = left !== undefined && isUseful(left, own, options) && !(await options.isUnderWay(left.run_id));
-  if (!useful) await rm(folder, { recursive: true, force: true });
-  await mkdir(folder, { recursive: true, mode: 0o700 });
-  await state.write(useful ? { ...own, started_at: left.started_at } : own, ...place, 'run.json');
+  const folder = join(home, runId);
+  const taken =
+    useful &&
+    (await rename(join(home, left.run_id), folder).then(
+      () => true,
+      () => false,
+    ));
+  if (!taken) {
+    await rm(home, { recursive: true, force: true });
+    await mkdir(folder, { recursive: true, mode: 0o700 });
+  }
+  await state.write(taken ? { ...own, started_at: left.started_at } : own, ...place, 'run.json');
   return {
     collector: active.collector.name,
     folder,
-    sameStores: useful && left.stores === own.stores,
+    sameStores: taken && left.stores === own.stores,
     async remove() {
       const owner = await state.read<Owner>(...place, 'run.json').catch(() => undefined);
-      if (owner?.run_id === runId) await rm(folder, { recursive: true, force: true });
+      if (owner?.run_id === runId) await rm(home, { recursive: true, force: true });
     },
   };
 }
