@@ -1,4 +1,4 @@
-import { afterEach, expect, test } from 'vitest';
+import { afterEach, expect, test, vi } from 'vitest';
 import { type RunningVendor, startVendor, type VendorOptions } from '../../src/simulator/vendor.ts';
 import vendor from '../../src/simulator/vendor_defender_for_cloud.ts';
 import { collectOnce, resultOf, storedLines } from '../support/run.ts';
@@ -173,4 +173,35 @@ test.each(['', ' , ', 'https://portal.azure.com'])('subscriptions written as "%s
   const env = { ...running.env, DEFENDER_FOR_CLOUD_SUBSCRIPTION_ID: value };
   const { summary } = await collectOnce({ env, ...only('alerts') });
   expect(summary.exit_code).toBe(2);
+});
+
+test('standards that end in the middle are not taken for a missing plan', async () => {
+  const { env, origin } = await tenant(({ url }, response) => {
+    if (url.searchParams.has('$skipToken')) return json(response, fails('NotFound', 'no'), 404);
+    const nextLink = new URL(`${url.pathname}?$skipToken=2`, origin).href;
+    return json(response, { value: [{ id: `${url.pathname}/1` }], nextLink });
+  });
+  const { summary, folder } = await collectOnce({ env, ...only('regulatory_compliance_standards') });
+  expect(summary.exit_code).toBe(3);
+  expect(await stored(folder, 'regulatory_compliance_standards')).toBeUndefined();
+});
+
+test.each([
+  ['sub_assessments', 'ab50', 4],
+  ['sub_assessments', 'ab51', 2],
+  ['assessments', 'ab50', 5],
+  ['assessments', 'ab51', 2],
+])('%s of which a run was interrupted in a subscription (%s) go on there', async (resource, subscription, pages) => {
+  const running = await start({ pageSize: 10, latencyMs: 30 });
+  const stop = new AbortController();
+  const first = collectOnce({ env: running.env, ...only(resource), signal: stop.signal, signalCode: () => 15 });
+  const list = new RegExp(`${subscription}/.*/(sub)?assessments\\?`, 'i');
+  const asked = () => running.requests.filter(({ path }) => list.test(path)).length;
+  await vi.waitFor(() => expect(asked()).toBeGreaterThanOrEqual(pages), { timeout: 20_000, interval: 1 });
+  stop.abort();
+  const { summary: interrupted, folder } = await first;
+  expect(interrupted.exit_code).not.toBe(0);
+  const { summary } = await collectOnce({ env: running.env, ...only(resource), folder });
+  expect(summary.datasets).toMatchObject([{ verdict: 'complete', resumed: true }]);
+  expect(stripped(await stored(folder, resource))).toEqual(running.truth(resource).sort());
 });
