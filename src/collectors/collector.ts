@@ -42,8 +42,8 @@ export interface Listing<V> extends ResourceFacts {
   readonly absent?: 'empty';
   /** Paging, where it is not the collector's usual one; `null` for a list that has one page. */
   readonly paginate?: Paginator | null;
-  /** Path of the number of records the vendor declares; of children per parent. */
-  readonly total?: string;
+  /** Path of the number of records the vendor declares, or the header that holds it; of children per parent. */
+  readonly total?: string | { readonly header: string };
   /** Share by which the declared total may move while the list is read. */
   readonly drift?: number;
 }

@@ -107,10 +107,14 @@ export function resourceFacts(collector: Collector, definition: Resource<never>,
     ...(definition.needs === undefined ? {} : { permission: definition.needs }),
     ...(identity === '' ? {} : { identity }),
     ...(parent === undefined ? {} : { parent }),
-    ...(listing?.total === undefined ? {} : { total: listing.total }),
+    ...(listing?.total === undefined ? {} : { total: told(listing.total) }),
     ...(adds.length === 0 ? {} : { adds: adds.join(', ') }),
     ...(definition.secrets === undefined ? {} : { drops: definition.secrets.join(', ') }),
   };
+}
+
+function told(total: string | { readonly header: string }): string {
+  return typeof total === 'string' ? total : `header ${total.header}`;
 }
 
 function targets(

@@ -12,6 +12,7 @@ import { type Spool, SpoolWriter, spoolRecords } from '../envelope/spool.ts';
 import { asCollectError, CollectError } from '../errors.ts';
 import type { Http, ListRequest, Meter } from '../http/client.ts';
 import { dropping, keeping } from '../http/fields.ts';
+import { header } from '../http/pace.ts';
 import type { Page } from '../http/page.ts';
 import { isObject, type Json, type JsonObject, numberAt, textAt, at as valueAt } from '../json.ts';
 import type { PlannedDataset } from './activate.ts';
@@ -253,13 +254,18 @@ async function* listPages(
   let records = numberAt(from, 'records') ?? 0;
   const request = listRequest(options, listing, kept);
   for await (const page of http.pages(from === undefined ? request : { ...request, from })) {
-    const total = listing.total === undefined ? undefined : numberAt(page.body, listing.total);
+    const total = totalOf(page, listing);
     if (total !== undefined) tally.expected = (tally.expected ?? 0) + total - (declared ?? 0);
     declared = total ?? declared;
     records += page.records;
     yield isObject(page.next) && declared !== undefined ? { ...page, next: { ...page.next, declared } } : page;
   }
   assertTotal(records, declared, listing);
+}
+
+function totalOf({ headers, body }: Page, { total }: Listing<unknown>): number | undefined {
+  if (total === undefined) return undefined;
+  return typeof total === 'string' ? numberAt(body, total) : numberAt({ told: header(headers, total.header) }, 'told');
 }
 
 /** @throws {CollectError} incomplete when fewer came than the vendor declared */
