@@ -157,6 +157,11 @@ export const BLIND: readonly Blindness[] = [
     because: 'the total that is declared is 0 as well',
   },
   {
+    where: /^servicenow\./,
+    faults: ['empty-list'],
+    because: 'the total that is declared is 0 as well',
+  },
+  {
     where: /^duo\./,
     faults: ['empty-list'],
     because: 'the total that is declared is 0 as well',
