@@ -195,7 +195,8 @@ export class Caller {
       error: verdictError(verdict, where, incoming.status),
       lasting: false,
       at:
-        this.#toldWait(incoming) ?? (verdict.wait === undefined ? undefined : this.#clock.now() + verdict.wait * 1000),
+        this.#toldWait(incoming, verdict) ??
+        (verdict.wait === undefined ? undefined : this.#clock.now() + verdict.wait * 1000),
     });
     const accepted = request.accept?.includes(incoming.status) === true;
     if (incoming.status < 300 || accepted) {
@@ -297,8 +298,8 @@ export class Caller {
   }
 
   /** When the vendor says to come back, if it does. */
-  #toldWait({ status, headers }: Incoming): number | undefined {
-    if (status !== 429 && status !== 503 && status !== 403) return undefined;
+  #toldWait({ status, headers }: Incoming, { outcome }: Verdict): number | undefined {
+    if (status !== 429 && status !== 503 && status !== 403 && outcome !== 'throttled') return undefined;
     const now = this.#clock.now();
     const told = retryAfter(header(headers, 'retry-after'), now, header(headers, 'date'));
     if (told !== undefined) return told;
