@@ -162,6 +162,11 @@ export const BLIND: readonly Blindness[] = [
     because: 'the total that is declared is 0 as well',
   },
   {
+    where: /^qualys\./,
+    faults: ['empty-list', 'short-page'],
+    because: 'Qualys declares no totals',
+  },
+  {
     where: /^duo\./,
     faults: ['empty-list'],
     because: 'the total that is declared is 0 as well',

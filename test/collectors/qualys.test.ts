@@ -1,0 +1,94 @@
+import type { ServerResponse } from 'node:http';
+import { afterEach, expect, test } from 'vitest';
+import { type RunningVendor, startVendor, type VendorOptions } from '../../src/simulator/vendor.ts';
+import vendor from '../../src/simulator/vendor_qualys.ts';
+import { collectOnce, resultOf, storedLines } from '../support/run.ts';
+import { serve } from '../support/server.ts';
+
+const started: RunningVendor[] = [];
+
+afterEach(async () => {
+  for (const running of started.splice(0)) await running.finish();
+});
+
+async function start(options: VendorOptions = {}): Promise<RunningVendor> {
+  const running = await startVendor(vendor, { scale: 60, pageSize: 25, ...options });
+  started.push(running);
+  return running;
+}
+
+const envOf = (origin: URL) => ({ QUALYS_BASE_URL: origin.href, QUALYS_USERNAME: 'u', QUALYS_PASSWORD: 'p' });
+const hosts = (inside: string) => `<HOST_LIST_OUTPUT><RESPONSE>${inside}</RESPONSE></HOST_LIST_OUTPUT>`;
+
+function xml(response: ServerResponse, text: string, status = 200, headers: Readonly<Record<string, string>> = {}) {
+  response.writeHead(status, { 'content-type': 'text/xml', ...headers }).end(text);
+}
+
+test('every resource comes whole, page after page by the URL in the warning', async () => {
+  const running = await start();
+  const { summary, folder } = await collectOnce({ env: running.env, only: ['qualys'] });
+  expect(summary.exit_code).toBe(0);
+  expect(summary.datasets).toHaveLength(3);
+  for (const { resource } of summary.datasets) {
+    expect(await storedLines(folder, `qualys_${resource}`)).toEqual(running.truth(resource));
+  }
+});
+
+test('a record’s shape does not depend on how many of a thing it has', async () => {
+  const one = '<HOST><ID>1</ID><TAGS><TAG><NAME>a</NAME></TAG></TAGS></HOST>';
+  const two = '<HOST><ID>2</ID><TAGS><TAG><NAME>a</NAME></TAG><TAG><NAME> b </NAME></TAG></TAGS><DNS/></HOST>';
+  const { origin } = await serve((_, response) => xml(response, hosts(`<HOST_LIST>${one}${two}</HOST_LIST>`)));
+  const { folder } = await collectOnce({ env: envOf(origin), only: ['qualys.hosts'] });
+  expect(await storedLines(folder, 'qualys_hosts')).toEqual([
+    '{"ID":"1","TAGS":{"TAG":[{"NAME":"a"}]}}',
+    '{"ID":"2","TAGS":{"TAG":[{"NAME":"a"},{"NAME":"b"}]},"DNS":null}',
+  ]);
+});
+
+test('409 with a wait is waited for and asked again', async () => {
+  const { origin, received } = await serve((_, response, nth) => {
+    const told = { 'x-ratelimit-remaining': '0', 'x-ratelimit-limit': '300', 'x-ratelimit-towait-sec': '1' };
+    if (nth === 1)
+      return xml(response, '<SIMPLE_RETURN><RESPONSE><CODE>1965</CODE></RESPONSE></SIMPLE_RETURN>', 409, told);
+    return xml(response, hosts('<HOST_LIST><HOST><ID>1</ID></HOST></HOST_LIST>'));
+  });
+  const { summary } = await collectOnce({ env: envOf(origin), only: ['qualys.hosts'], deadline: 20 });
+  expect(resultOf(summary, 'qualys_hosts')).toMatchObject({ verdict: 'complete', records: 1 });
+  expect(resultOf(summary, 'qualys_hosts').waited_ms).toBeGreaterThanOrEqual(900);
+  expect(received).toHaveLength(2);
+  expect(received[0]?.headers['x-requested-with']).toBe('cyber-collect');
+});
+
+test.each([
+  [
+    'a next URL on another host',
+    '<WARNING><CODE>1980</CODE><URL>https://attacker.invalid/x</URL></WARNING>',
+    'Refused for safety',
+  ],
+  ['a cut without a next URL', '<WARNING><CODE>1980</CODE></WARNING>', 'Data incomplete'],
+])('%s is refused', async (_, warning, title) => {
+  const body = hosts(`<HOST_LIST><HOST><ID>1</ID></HOST></HOST_LIST>${warning}`);
+  const { origin } = await serve((_request, response) => xml(response, body));
+  const { summary } = await collectOnce({ env: envOf(origin), only: ['qualys.hosts'] });
+  expect(resultOf(summary, 'qualys_hosts')).toMatchObject({ verdict: 'failed', title });
+});
+
+test('a platform without the newest version is asked for the one before', async () => {
+  const { origin, received } = await serve(({ url }, response) => {
+    if (url.pathname.startsWith('/api/5.0/')) return xml(response, '<html/>', 404);
+    return xml(response, hosts('<HOST_LIST><HOST><ID>1</ID></HOST></HOST_LIST>'));
+  });
+  const { summary } = await collectOnce({ env: envOf(origin), only: ['qualys.hosts'] });
+  expect(resultOf(summary, 'qualys_hosts')).toMatchObject({ verdict: 'complete', records: 1 });
+  expect(received.map(({ url }) => url.pathname)).toEqual(['/api/5.0/fo/asset/host/', '/api/4.0/fo/asset/host/']);
+});
+
+test('an account without hosts is empty, one without the KnowledgeBase is not licensed', async () => {
+  const { origin } = await serve(({ url }, response) => {
+    if (!url.pathname.includes('knowledge_base')) return xml(response, hosts('<DATETIME>now</DATETIME>'));
+    return xml(response, '<SIMPLE_RETURN><RESPONSE><CODE>2012</CODE></RESPONSE></SIMPLE_RETURN>', 409);
+  });
+  const { summary } = await collectOnce({ env: envOf(origin), only: ['qualys.hosts', 'qualys.vulnerabilities'] });
+  expect(resultOf(summary, 'qualys_hosts').verdict).toBe('empty');
+  expect(resultOf(summary, 'qualys_vulnerabilities')).toMatchObject({ verdict: 'denied', title: 'Not licensed' });
+});
