@@ -14,6 +14,19 @@ import { json, serve } from '../support/server.ts';
 
 const LIST = { path: '/users', records: '' };
 
+/** Lists and their children. */
+const acme = defineCollector({
+  name: 'acme',
+  title: 'Acme',
+  docs: 'https://acme.example/docs',
+  env: { ACME_URL: setting('Base URL') },
+  http: ({ ACME_URL }) => ({ baseUrl: baseUrl(ACME_URL) }),
+  resources: {
+    groups: { about: 'Groups', path: '/groups' },
+    members: { about: 'Members', each: 'groups', path: '/groups/{id}/members' },
+  },
+});
+
 describe('a vendor that means harm', () => {
   it('floods us with headers: an error, and no more than a few tries', async () => {
     const server = await serve((_request, response) => {
@@ -51,17 +64,6 @@ describe('a vendor that means harm', () => {
     const server = await serve(({ url }, response) =>
       json(response, url.pathname === '/groups' ? [{ id }] : [{ id: 'stolen' }]),
     );
-    const acme = defineCollector({
-      name: 'acme',
-      title: 'Acme',
-      docs: 'https://acme.example/docs',
-      env: { ACME_URL: setting('Base URL') },
-      http: ({ ACME_URL }) => ({ baseUrl: baseUrl(ACME_URL) }),
-      resources: {
-        groups: { about: 'Groups', path: '/groups' },
-        members: { about: 'Members', each: 'groups', path: '/groups/{id}/members' },
-      },
-    });
     const { summary } = await collectOnce({ env: { ACME_URL: server.origin.href }, collectors: [acme as never] });
     expect(resultOf(summary, 'acme_members')).toMatchObject({ verdict: 'failed', reason: expect.stringContaining(id) });
     expect(server.received.map(({ url }) => url.pathname)).toEqual(['/groups']);
@@ -71,17 +73,6 @@ describe('a vendor that means harm', () => {
     const server = await serve(({ url }, response) =>
       json(response, url.pathname === '/groups' ? [{ id: '../admin?x=1#y' }] : []),
     );
-    const acme = defineCollector({
-      name: 'acme',
-      title: 'Acme',
-      docs: 'https://acme.example/docs',
-      env: { ACME_URL: setting('Base URL') },
-      http: ({ ACME_URL }) => ({ baseUrl: baseUrl(ACME_URL) }),
-      resources: {
-        groups: { about: 'Groups', path: '/groups' },
-        members: { about: 'Members', each: 'groups', path: '/groups/{id}/members' },
-      },
-    });
     await collectOnce({ env: { ACME_URL: server.origin.href }, collectors: [acme as never] });
     expect(server.received[1]?.url.pathname).toBe('/groups/..%2Fadmin%3Fx%3D1%23y/members');
   });
