@@ -13,7 +13,10 @@ import { type Context, defineCollector } from './collector.ts';
 const VERSIONS = ['5.0', '4.0', '3.0', '2.0'];
 const NEEDS = 'role Reader with access to the API and to all asset groups';
 /** Elements that may be there more than once. */
-const LISTS = ['DETECTION', 'TAG', 'CVE', 'VENDOR_REFERENCE', 'BUGTRAQ', 'SOFTWARE', 'COMPLIANCE', 'ATTRIBUTE'];
+const LISTS = [
+  ...['DETECTION', 'TAG', 'CVE', 'VENDOR_REFERENCE', 'BUGTRAQ', 'SOFTWARE', 'COMPLIANCE', 'ATTRIBUTE', 'QDS_FACTOR'],
+  ...['EXPLT_SRC', 'EXPLT', 'MW_SRC', 'MW_INFO', 'AUTH_TYPE', 'THREAT_INTEL', 'CHANGE_LOG_INFO'],
+];
 
 const env = {
   QUALYS_BASE_URL: setting('API server of the platform, such as https://qualysapi.qg2.apps.qualys.eu'),

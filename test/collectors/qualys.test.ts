@@ -45,6 +45,18 @@ test('a record’s shape does not depend on how many of a thing it has', async (
   ]);
 });
 
+test('a vulnerability with one exploit and one way to sign in has lists of one', async () => {
+  const exploit = '<EXPLOITS><EXPLT_SRC><EXPLT_LIST><EXPLT><REF>r</REF></EXPLT></EXPLT_LIST></EXPLT_SRC></EXPLOITS>';
+  const more = '<AUTH_TYPE_LIST><AUTH_TYPE>Windows</AUTH_TYPE></AUTH_TYPE_LIST>';
+  const vuln = `<VULN_LIST><VULN><QID>1</QID>${exploit}${more}</VULN></VULN_LIST>`;
+  const root = 'KNOWLEDGE_BASE_VULN_LIST_OUTPUT';
+  const { origin } = await serve((_, response) => xml(response, `<${root}><RESPONSE>${vuln}</RESPONSE></${root}>`));
+  const { folder } = await collectOnce({ env: envOf(origin), only: ['qualys.vulnerabilities'] });
+  expect(await storedLines(folder, 'qualys_vulnerabilities')).toEqual([
+    '{"QID":"1","EXPLOITS":{"EXPLT_SRC":[{"EXPLT_LIST":{"EXPLT":[{"REF":"r"}]}}]},"AUTH_TYPE_LIST":{"AUTH_TYPE":["Windows"]}}',
+  ]);
+});
+
 test('409 with a wait is waited for and asked again', async () => {
   const { origin, received } = await serve((_, response, nth) => {
     const told = { 'x-ratelimit-remaining': '0', 'x-ratelimit-limit': '300', 'x-ratelimit-towait-sec': '1' };
