@@ -167,6 +167,16 @@ export const BLIND: readonly Blindness[] = [
     because: 'Qualys declares no totals',
   },
   {
+    where: /^github\./,
+    faults: ['empty-list', 'dropped-page', 'short-page'],
+    because: 'GitHub declares no totals in its lists',
+  },
+  {
+    where: /^github\.branch_protection_rules /,
+    faults: ['404'],
+    because: 'a plan without rulesets says so with 404',
+  },
+  {
     where: /^duo\./,
     faults: ['empty-list'],
     because: 'the total that is declared is 0 as well',
