@@ -37,6 +37,12 @@ export default defineCollector({
     { status: 403, body: /SAML/, as: 'denied', because: 'the token is not authorised for single sign-on' },
     { status: 403, body: /IP allow list/, as: 'denied', because: 'the address is not on the IP allow list' },
     { status: 404, as: 'denied', because: 'it is not there, or hidden from this token' },
+    {
+      status: [400, 422],
+      body: /cursor|\b(after|before) /i,
+      as: 'expired',
+      because: 'the cursor is not valid any more',
+    },
     { status: 400, body: /version/i, as: 'failed', because: 'version 2022-11-28 of the API is not served' },
   ],
   resources: {
