@@ -1,5 +1,5 @@
 import { closeSync, openSync, writeSync } from 'node:fs';
-import { copyFile, readFile, rename, stat, truncate } from 'node:fs/promises';
+import { copyFile, readFile, rename, rm, stat, truncate } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { Spool } from '../envelope/spool.ts';
 import { isObject, type Json } from '../json.ts';
@@ -54,12 +54,18 @@ export class Journal {
   }
 
   /**
-   * Opens the journal at a path; a new one is of this upload. What was there is copied: a run that was taken over may
-   * still have it open.
+   * Opens the journal at a path; a new one is of this upload. What was there is copied, unless it is of no use: a run
+   * that was taken over may still have it open.
    */
-  static async open(path: string, upload: Pick<Left, 'upload_id' | 'timestamp'>): Promise<Journal> {
-    const found = await wholeOrNothing(path, await readJournal(path));
+  static async open(
+    path: string,
+    upload: Pick<Left, 'upload_id' | 'timestamp'>,
+    useful: (left: Left) => boolean = () => true,
+  ): Promise<Journal> {
+    const left = await wholeOrNothing(path, await readJournal(path));
+    const found = left !== undefined && useful(left) ? left : undefined;
     if (found !== undefined) await replaceByCopy(path);
+    else await rm(path, { force: true });
     const journal = new Journal(openSync(path, 'a', 0o600), found ?? upload);
     if (found === undefined) journal.#write(upload);
     return journal;

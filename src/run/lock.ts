@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { open, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { link, open, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { asCollectError, CollectError } from '../errors.ts';
 import { isAlive, LEASE, RENEWAL, type State } from './state.ts';
 
@@ -144,12 +144,21 @@ export function fileSlots(state: State): Slots {
   };
 }
 
+/** Makes the lock appear with its words in it: one that was killed in between would be nobody's for a minute. */
 async function create(path: string, text: string, version: string): Promise<string | undefined> {
-  const file = await open(path, 'wx', 0o600).catch(unlessThere);
-  if (file === undefined) return undefined;
-  await file.writeFile(text);
-  await file.close();
-  return version;
+  const whole = `${path}.${version}`;
+  await writeFile(whole, text, { mode: 0o600 });
+  try {
+    await link(whole, path).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'EEXIST') throw error;
+      return writeFile(path, text, { flag: 'wx', mode: 0o600 }); // a file system without links
+    });
+    return version;
+  } catch (error) {
+    return unlessThere(error as NodeJS.ErrnoException);
+  } finally {
+    await rm(whole, { force: true });
+  }
 }
 
 async function touch(path: string, version: string): Promise<string | undefined> {

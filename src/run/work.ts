@@ -11,6 +11,8 @@ export interface Work {
   readonly collector: string;
   /** The folder of its spools and journals. */
   readonly folder: string;
+  /** Whether it is of use for what this run is asked; if not, events that were read whole still are to be delivered. */
+  readonly useful: boolean;
   /** Whether the stores are those that an interrupted run delivered to. */
   readonly sameStores: boolean;
   /** Removes it, unless another run has taken it over; the collector must be locked. */
@@ -42,7 +44,7 @@ export interface WorkOptions {
 }
 
 /**
- * Opens the work of a collector, which must be locked: what an interrupted run left, if it is of use, else nothing. Each
+ * Opens the work of a collector, which must be locked, with what an interrupted run left. Each
  * run has a folder of its own name, so that one that was frozen and goes on no longer finds what was taken over.
  */
 export async function openWork(options: WorkOptions): Promise<Work> {
@@ -56,10 +58,10 @@ export async function openWork(options: WorkOptions): Promise<Work> {
     collector: fingerprintOf(active, options.version),
     stores: storesFingerprint(options.stores),
   };
-  const useful = left !== undefined && isUseful(left, own, options) && !(await options.isUnderWay(left.run_id));
   const folder = join(home, runId);
   const taken =
-    useful &&
+    left !== undefined &&
+    !(await options.isUnderWay(left.run_id)) &&
     (await rename(join(home, left.run_id), folder).then(
       () => true,
       () => false,
@@ -68,11 +70,13 @@ export async function openWork(options: WorkOptions): Promise<Work> {
     await rm(home, { recursive: true, force: true });
     await mkdir(folder, { recursive: true, mode: 0o700 });
   }
-  await state.write(taken ? { ...own, started_at: left.started_at } : own, ...place, 'run.json');
+  const useful = taken && isUseful(left, own, options);
+  await state.write(useful ? { ...own, started_at: left.started_at } : own, ...place, 'run.json');
   return {
     collector: active.collector.name,
     folder,
-    sameStores: taken && left.stores === own.stores,
+    useful,
+    sameStores: useful && left.stores === own.stores,
     async remove() {
       const owner = await state.read<Owner>(...place, 'run.json').catch(() => undefined);
       if (owner?.run_id === runId) await rm(home, { recursive: true, force: true });
@@ -81,8 +85,9 @@ export async function openWork(options: WorkOptions): Promise<Work> {
 }
 
 function isUseful(left: Owner, own: Owner, { at, lives }: WorkOptions): boolean {
-  const age = at.getTime() - Date.parse(left.started_at);
-  return left.collector === own.collector && age >= 0 && age < lives * 1000;
+  // Clocks are set back now and then.
+  const age = Math.abs(at.getTime() - Date.parse(left.started_at));
+  return left.collector === own.collector && age < lives * 1000;
 }
 
 /** Changes when the collector would ask for something else: its settings but for the secrets, its lists, the program. */

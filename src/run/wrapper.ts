@@ -13,7 +13,7 @@ import { clientOf, clientSettings } from './client.ts';
 import type { Collected } from './collect.ts';
 import { type Run, type RunOptions, runDataset } from './dataset.ts';
 import { type OpenStore, openStores } from './deliver.ts';
-import { Journal } from './journal.ts';
+import { Journal, type Left } from './journal.ts';
 import type { Lock } from './lock.ts';
 import { openOutbox } from './outbox.ts';
 import { isUnderWay, openRunFolder } from './state.ts';
@@ -148,7 +148,9 @@ async function runCollector(run: Run, active: ActiveCollector): Promise<readonly
     for (const dataset of parentsFirst(datasets)) {
       const parent = collected.get(parentOf(dataset.definition) ?? '');
       const upload = { upload_id: dataset.uploadId, timestamp: timestampOf(run.plan.at) };
-      const journal = await Journal.open(join(work.folder, `${dataset.tag}.journal`), upload);
+      // A store may have events whose place was not kept yet: read again, they would come under another name.
+      const useful = ({ whole }: Left) => work.useful || (dataset.kind === 'events' && whole !== undefined);
+      const journal = await Journal.open(join(work.folder, `${dataset.tag}.journal`), upload, useful);
       const { coming, result } = runDataset(run, dataset, { active, client, work, lock, journal, parent });
       collected.set(dataset.resource, coming);
       results.push(result.finally(() => journal.close()));

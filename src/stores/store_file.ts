@@ -112,7 +112,7 @@ async function writeWhole(
   confirm: () => Promise<void>,
 ): Promise<string | undefined> {
   const hash = typeof content === 'string' ? undefined : createHash('sha256');
-  const temporary = `${path}.${upload}.tmp`;
+  const temporary = join(dirname(path), `.${basename(path)}.${upload}.tmp`); // engines that read folders pass over it
   try {
     await mkdir(dirname(path), { recursive: true });
     await assertNoLink(path);
@@ -133,6 +133,7 @@ async function writeWhole(
     }
     await confirm();
     await rename(temporary, path);
+    await rm(temporary, { force: true }); // it stays where it was a link to the same bytes
     return hash?.digest('hex');
   } catch (cause) {
     await rm(temporary, { force: true }).catch(() => undefined);
@@ -155,7 +156,7 @@ const LEFT_OVER = 3_600_000;
 async function removeLeftovers(path: string): Promise<void> {
   const folder = dirname(path);
   const names = (await readdir(folder)).filter(
-    (name) => name.startsWith(`${basename(path)}.`) && name.endsWith('.tmp'),
+    (name) => name.startsWith(`.${basename(path)}.`) && name.endsWith('.tmp'),
   );
   for (const name of names) {
     const { mtimeMs } = await stat(join(folder, name));

@@ -18,7 +18,7 @@ async function logFolder(): Promise<{ folder: string; log: string }> {
   return { folder, log: join(folder, 'logs', 'app.log') };
 }
 
-function launch(folder: string, ...flags: readonly string[]) {
+function launch(folder: string, settings: Readonly<Record<string, string>>, ...flags: readonly string[]) {
   const args = ['--', join(root, 'bin', 'cyber-collect.js'), 'run', '--output', 'json', ...flags];
   const child = spawn(process.execPath, args, {
     cwd: folder,
@@ -27,6 +27,7 @@ function launch(folder: string, ...flags: readonly string[]) {
       SYSLOG_PATHS: join(folder, 'logs', '*.log'),
       STORE_FILE_EVENTS: join(folder, 'events', '%TAG', '%UUID.ndjson'),
       CYBER_COLLECT_STATE: join(folder, 'state'),
+      ...settings,
     },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
@@ -43,7 +44,7 @@ function launch(folder: string, ...flags: readonly string[]) {
   return { child, ended };
 }
 
-const follow = (folder: string) => launch(folder, '--only', 'syslog', '--follow', '0.1');
+const follow = (folder: string) => launch(folder, {}, '--only', 'syslog', '--follow', '0.1');
 
 const lines = (from: number, to: number) =>
   Array.from({ length: to - from }, (_, n) => `Oct 11 22:14:15 host app[1]: message ${from + n}`);
@@ -86,30 +87,38 @@ test('new lines come as further uploads until a signal, and a later run goes on 
   expect(uploads.length).toBeGreaterThanOrEqual(3);
   expect((await readdir(join(folder, 'state', 'runs', 'default'))).length).toBeLessThanOrEqual(uploads.length);
   await appendFile(log, textOf(30, 40));
-  for (let n = 0; n < 2; n += 1) await launch(folder, '--only', 'syslog').ended;
+  for (let n = 0; n < 2; n += 1) expect(await launch(folder, {}, '--only', 'syslog').ended).toMatchObject({ code: 0 });
   expect(await stored(folder)).toEqual(lines(0, 40));
 }, 60_000);
 
-test('a kill at any moment loses and doubles no line', async () => {
-  const { folder, log } = await logFolder();
-  await writeFile(log, '');
-  let written = 0;
-  for (let round = 0; round < 5; round += 1) {
-    const { child, ended } = follow(folder);
-    const before = (await stored(folder)).length;
-    for (; written < before + 2000; written += 50) await appendFile(log, textOf(written, written + 50));
-    await until(folder, before + 1);
-    child.kill('SIGKILL');
-    await ended;
-  }
-  for (let n = 0; n < 2; n += 1) await launch(folder, '--only', 'syslog').ended;
-  expect(await stored(folder)).toEqual(lines(0, written));
-}, 60_000);
+test.each([
+  ['a kill at any moment', () => ({})],
+  ['and whatever was set anew afterwards', (round: number) => ({ SYSLOG_MAX_LINE: `${5000 + round}` })],
+])(
+  '%s loses and doubles no line',
+  async (_name, settings) => {
+    const { folder, log } = await logFolder();
+    await writeFile(log, '');
+    let written = 0;
+    for (let round = 0; round < 5; round += 1) {
+      const { child, ended } = launch(folder, settings(round), '--only', 'syslog', '--follow', '0.1');
+      const before = (await stored(folder)).length;
+      for (; written < before + 2000; written += 50) await appendFile(log, textOf(written, written + 50));
+      await until(folder, before + 1);
+      child.kill('SIGKILL');
+      await ended;
+    }
+    for (let n = 0; n < 2; n += 1)
+      expect(await launch(folder, {}, '--only', 'syslog').ended).toMatchObject({ code: 0 });
+    expect(await stored(folder)).toEqual(lines(0, written));
+  },
+  60_000,
+);
 
 test('a signal between two rounds ends with the code of the last, 0 when all is stored', async () => {
   const { folder, log } = await logFolder();
   await writeFile(log, textOf(0, 3));
-  const { child, ended } = launch(folder, '--only', 'syslog', '--follow', '1h');
+  const { child, ended } = launch(folder, {}, '--only', 'syslog', '--follow', '1h');
   await once(child.stdout, 'data'); // a round is printed when it has ended
   child.kill('SIGTERM');
   expect((await ended).code).toBe(0);
@@ -117,7 +126,7 @@ test('a signal between two rounds ends with the code of the last, 0 when all is 
 
 test('what is no events cannot be followed', async () => {
   const folder = await temporaryFolder();
-  const { code, stderr } = await launch(folder, '--only', 'endoflife', '--follow').ended;
+  const { code, stderr } = await launch(folder, {}, '--only', 'endoflife', '--follow').ended;
   expect(code).toBe(2);
   expect(stderr).toMatch(/only events can be followed, not endoflife_products/);
 });

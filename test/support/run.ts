@@ -1,6 +1,6 @@
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { afterAll } from 'vitest';
 import type { Collector } from '../../src/collectors/collector.ts';
 import { openSession, type Session } from '../../src/commands/session.ts';
@@ -120,7 +120,8 @@ export async function storedLines(folder: string, tag: string): Promise<readonly
 
 /** The lines of a dataset of events, of every run in this folder; undefined when none stored it. */
 export async function storedEvents(folder: string, tag: string): Promise<readonly string[] | undefined> {
-  const files = await filesBelow(join(folder, 'events', tag)).catch(() => []);
+  const found = await filesBelow(join(folder, 'events', tag)).catch(() => []);
+  const files = found.filter((path) => !basename(path).startsWith('.'));
   const texts = await Promise.all(files.map((path) => readFile(path, 'utf8')));
   return files.length === 0 ? undefined : texts.flatMap((text) => text.split('\n').slice(0, -1));
 }
