@@ -31,9 +31,9 @@ const PATIENCE = 300;
 
 /** Tries every active dataset with the least call and every store with a probe; returns the exit code. */
 export async function doctor(flags: DoctorFlags): Promise<number> {
-  const { environment, collectors, stores, log, progress, print } = await openSecretSession(flags);
+  const { environment, rooms, log, progress, print } = await openSecretSession(flags);
   progress.stop();
-  const plan = activate(environment, { collectors, stores }, flags, new Date());
+  const plan = activate(environment, rooms, flags, new Date());
   for (const problem of plan.problems) log(problem.severity, 'config.problem', problemLine(problem));
   const scratch = await mkdtemp(join(tmpdir(), 'cyber-collect-'));
   const settings = clientSettings(plan, { version: version(), deadline: PATIENCE, scratch });

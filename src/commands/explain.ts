@@ -4,6 +4,7 @@ import { type Environment, resolveShape } from '../config/environment.ts';
 import { CollectError, type Problem } from '../errors.ts';
 import { type Output, table } from '../report/tables.ts';
 import { programOf } from '../run/activate.ts';
+import { cardOf } from '../run/cards.ts';
 import { namesFor, nearest, selects } from '../run/select.ts';
 import type { Store } from '../stores/store.ts';
 import { openSession, type SessionFlags } from './session.ts';
@@ -15,7 +16,8 @@ export interface ExplainFlags extends SessionFlags {
 
 /** Tells all there is to know of a collector's datasets: the older tool's `meta()`. Returns the exit code. */
 export async function explain(name: string, flags: ExplainFlags): Promise<number> {
-  const { environment, collectors, stores, print, progress } = await openSession(flags);
+  const { environment, rooms, print, progress } = await openSession({ ...flags, only: [name] });
+  const { collectors, stores, idle } = rooms;
   progress.stop();
   const found = collectors.flatMap((collector) =>
     Object.entries(collector.resources)
@@ -23,8 +25,8 @@ export async function explain(name: string, flags: ExplainFlags): Promise<number
       .map(([resource, definition]) => describe(environment, stores, collector, resource, definition, flags.tenancy)),
   );
   if (found.length === 0) {
-    const known = collectors.flatMap((collector) =>
-      Object.keys(collector.resources).flatMap((resource) => namesFor(collector.name, resource)),
+    const known = [...collectors.map(cardOf), ...idle.collectors].flatMap((card) =>
+      card.resources.flatMap((resource) => namesFor(card.name, resource)),
     );
     const near = nearest(name, known);
     throw new CollectError('config', `nothing is called '${name}'`, {

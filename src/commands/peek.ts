@@ -18,11 +18,11 @@ const PATIENCE = 600;
 
 /** Prints the first records of a dataset, one a line; stores nothing. Returns the exit code. */
 export async function peek(name: string, flags: PeekFlags): Promise<number> {
-  const { environment, collectors, log, progress, print } = await openSecretSession(flags);
+  const { environment, rooms, log, progress, print } = await openSecretSession({ ...flags, only: [name] });
   progress.stop();
   const plan = activate(
     environment,
-    { collectors, stores: [] },
+    { ...rooms, stores: [] },
     { only: [name], exclude: [], tenancy: flags.tenancy },
     new Date(),
   );

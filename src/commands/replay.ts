@@ -33,9 +33,9 @@ interface Replayed extends Omit<Delivered, 'error'> {
 
 /** Delivers what waits in the outbox, or the backup's copies, to the stores; no vendor is called. Returns the exit code. */
 export async function replay(flags: ReplayFlags, session?: Session): Promise<number> {
-  const { environment, collectors, stores, log, print, progress } = session ?? (await openSecretSession(flags));
+  const { environment, rooms, log, print, progress } = session ?? (await openSecretSession(flags));
   progress.stop();
-  const plan = activate(environment, { collectors, stores }, flags, new Date());
+  const plan = activate(environment, rooms, flags, new Date());
   const chosen = chosenStores(plan, patternsOf(flags.store));
   for (const problem of plan.problems) log(problem.severity, 'config.problem', problemLine(problem));
   const coordination = await openCoordination(environment, plan.program);

@@ -66,8 +66,8 @@ export async function run(flags: RunFlags, given?: Session): Promise<number> {
 }
 
 /** @throws {ConfigError} for `--follow` of what is no events, which would be read whole again and again */
-function planned({ environment, collectors, stores }: Session, flags: RunFlags): Plan {
-  const plan = activate(environment, { collectors, stores }, flags, new Date());
+function planned({ environment, rooms }: Session, flags: RunFlags): Plan {
+  const plan = activate(environment, rooms, flags, new Date());
   if (flags.follow === undefined) return plan;
   const tags = plan.collectors
     .flatMap(({ datasets }) => datasets)

@@ -1,5 +1,4 @@
 import { tmpdir } from 'node:os';
-import type { Collector } from '../collectors/collector.ts';
 import { assertPrivate, type Environment, loadEnvironment, lookUp } from '../config/environment.ts';
 import { managersShape } from '../config/managers.ts';
 import { programAliases, programShape } from '../config/program.ts';
@@ -8,10 +7,8 @@ import { createLog, type Log } from '../report/log.ts';
 import { createProgress, type Progress, silent } from '../report/progress.ts';
 import { createRedactor, type Redactor } from '../report/redact.ts';
 import { programOf } from '../run/activate.ts';
-import { clientSettings } from '../run/client.ts';
-import { discoverCollectors, discoverStores } from '../run/discover.ts';
-import { withSecrets } from '../run/secrets.ts';
-import type { Store } from '../stores/store.ts';
+import { discover, type Rooms } from '../run/discover.ts';
+import { patternsOf } from '../run/select.ts';
 import { version } from '../version.ts';
 
 /** Flags that every command with an environment knows. */
@@ -21,13 +18,14 @@ export interface SessionFlags {
   readonly quiet?: boolean;
   readonly verbose?: boolean;
   readonly logFormat: 'text' | 'json';
+  /** What is asked for by name. */
+  readonly only?: readonly string[];
 }
 
 /** What a command works with. */
 export interface Session {
   readonly environment: Environment;
-  readonly collectors: readonly Collector[];
-  readonly stores: readonly Store[];
+  readonly rooms: Rooms;
   readonly redactor: Redactor;
   readonly log: Log;
   readonly progress: Progress;
@@ -40,7 +38,12 @@ export interface Session {
  * @throws {ConfigError} for env files that cannot be read
  */
 export async function openSession(flags: SessionFlags, loaded?: Environment): Promise<Session> {
-  return sessionOver(loaded ?? loadEnvironment(flags.envFile), flags);
+  const environment = loaded ?? loadEnvironment(flags.envFile);
+  return sessionOver(environment, await roomsFor(environment, flags), flags);
+}
+
+function roomsFor(environment: Environment, { only = [] }: SessionFlags): Promise<Rooms> {
+  return discover(environment, patternsOf(only));
 }
 
 /**
@@ -49,29 +52,34 @@ export async function openSession(flags: SessionFlags, loaded?: Environment): Pr
  */
 export async function openSecretSession(flags: SessionFlags, loaded?: Environment): Promise<Session> {
   const environment = loaded ?? loadEnvironment(flags.envFile);
-  const [collectors, stores] = await Promise.all([discoverCollectors(), discoverStores()]);
+  const rooms = await roomsFor(environment, flags);
   const names = new Map<string, Readonly<Record<string, string>>>();
-  const rooms = [{ env: programShape, aliases: programAliases }, { env: managersShape }, ...collectors, ...stores];
-  for (const { env, aliases = {} } of rooms as readonly { env: Shape; aliases?: Readonly<Record<string, string>> }[]) {
+  const own = [{ env: programShape, aliases: programAliases }, { env: managersShape }];
+  for (const { env, aliases = {} } of [...own, ...rooms.collectors, ...rooms.stores] as readonly {
+    env: Shape;
+    aliases?: Readonly<Record<string, string>>;
+  }[]) {
     for (const [name, type] of Object.entries(env)) if (factsOf(type).secret) names.set(name, aliases);
   }
   assertPrivate(environment, names);
-  const open = () => {
+  const { withSecrets } = await import('../run/secrets.ts');
+  const open = async () => {
+    const { clientSettings } = await import('../run/client.ts');
     const plan = { program: programOf(environment, []), at: new Date() };
     return clientSettings(plan, { version: version(), deadline: SECRETS_WITHIN, scratch: tmpdir() });
   };
-  return sessionOver(await withSecrets(environment, names, open), flags);
+  return sessionOver(await withSecrets(environment, names, open), rooms, flags);
 }
 
 /** Seconds. */
 const SECRETS_WITHIN = 60;
 
-async function sessionOver(environment: Environment, flags: SessionFlags): Promise<Session> {
-  const [collectors, stores] = await Promise.all([discoverCollectors(), discoverStores()]);
+function sessionOver(environment: Environment, rooms: Rooms, flags: SessionFlags): Session {
   const redactor = createRedactor();
   learnSecrets(redactor, environment, programShape, programAliases);
   learnSecrets(redactor, environment, managersShape);
-  for (const room of [...collectors, ...stores]) learnSecrets(redactor, environment, room.env, room.aliases);
+  for (const room of [...rooms.collectors, ...rooms.stores])
+    learnSecrets(redactor, environment, room.env, room.aliases);
   const colour = useColour(environment, process.stderr.isTTY);
   const plain = flags.logFormat === 'json' || flags.quiet === true;
   let say: (line: string) => void = () => undefined;
@@ -88,8 +96,7 @@ async function sessionOver(environment: Environment, flags: SessionFlags): Promi
   say = (line) => log('INFO', 'dataset.progress', line);
   return {
     environment,
-    collectors,
-    stores,
+    rooms,
     redactor,
     log,
     progress,

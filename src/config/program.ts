@@ -38,6 +38,14 @@ export const programShape = {
     'Connection string of a PostgreSQL server that keeps the locks, where runs are on several machines',
     optional(),
   ),
+  COLLECTORS_PATH: setting(
+    'Folders of collectors of your own, files called src_NAME.js or .ts, separated by commas',
+    optional(),
+  ),
+  STORES_PATH: setting(
+    'Folders of stores of your own, files called store_NAME.js or .ts, separated by commas',
+    optional(),
+  ),
   CYBER_COLLECT_ALLOW_READABLE_SECRETS: setting('Take secrets out of files that everyone can read', flag()),
   CYBER_COLLECT_ALLOW_HTTP: setting('Allow plain http:// to hosts other than loopback', flag()),
   CYBER_COLLECT_CA_FILE: setting('PEM file of certificate authorities to trust beside the built-in ones', optional()),

@@ -15,7 +15,11 @@ export type Shape = Readonly<Record<string, z.ZodType>>;
 /** The parsed values of a shape. */
 export type Values<S extends Shape> = z.infer<z.ZodObject<S>>;
 
-const facts = z.registry<Facts>();
+/** One for all copies of this module: a room in a package of its own may bring another. */
+const REGISTRY = Symbol.for('cyber-collect.facts');
+const shared = globalThis as { [REGISTRY]?: ReturnType<typeof z.registry<Facts>> };
+shared[REGISTRY] ??= z.registry<Facts>();
+const facts = shared[REGISTRY];
 
 /** A variable that may be shown. Without a type it is required text. */
 export function setting(about: string): z.ZodString;

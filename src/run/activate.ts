@@ -6,6 +6,8 @@ import { assertEncrypted, isRequired, type Shape, type Values } from '../config/
 import { asCollectError, ConfigError, configProblem, type Problem } from '../errors.ts';
 import type { Kind, Store } from '../stores/store.ts';
 import { assertSafe, type TemplateValues } from '../templating/template.ts';
+import { type Card, cardOf } from './cards.ts';
+import type { Rooms } from './discover.ts';
 import { namesFor, nearest, patternsOf, selects } from './select.ts';
 
 /** A resource of this run. */
@@ -54,12 +56,6 @@ export interface Wanted {
   readonly headroom?: string | undefined;
 }
 
-/** Rooms to choose from. */
-export interface Rooms {
-  readonly collectors: readonly Collector[];
-  readonly stores: readonly Store[];
-}
-
 /**
  * Turns environment and flags into a plan.
  * @throws {ConfigError} with every problem found, when one of them forbids to call any vendor
@@ -78,7 +74,8 @@ export function activate(environment: Environment, rooms: Rooms, wanted: Wanted,
   collecting(fatal, 'TENANCY', () => assertSafe('TENANCY', tenancy));
   const only = patternsOf(wanted.only);
   const exclude = patternsOf(wanted.exclude);
-  fatal.push(...unmatched('--only', only, rooms.collectors), ...unmatched('--exclude', exclude, rooms.collectors));
+  const known = [...rooms.collectors.map(cardOf), ...rooms.idle.collectors];
+  fatal.push(...unmatched('--only', only, known), ...unmatched('--exclude', exclude, known));
   const collectors: ActiveCollector[] = [];
   for (const collector of rooms.collectors) {
     const chosen = chooseDatasets(collector, only, exclude);
@@ -224,10 +221,8 @@ function targetProblems(
   return problems.slice(0, 5);
 }
 
-function unmatched(flag: string, patterns: readonly string[], collectors: readonly Collector[]): Problem[] {
-  const known = collectors.flatMap((collector) =>
-    Object.keys(collector.resources).map((resource) => [collector.name, resource] as const),
-  );
+function unmatched(flag: string, patterns: readonly string[], cards: readonly Card[]): Problem[] {
+  const known = cards.flatMap(({ name, resources }) => resources.map((resource) => [name, resource] as const));
   const names = new Set(known.flatMap(([collector, resource]) => namesFor(collector, resource)));
   return patterns
     .filter((pattern) => !known.some(([collector, resource]) => selects(pattern, collector, resource)))

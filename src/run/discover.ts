@@ -1,29 +1,79 @@
 import { readdir } from 'node:fs/promises';
 import type { Collector } from '../collectors/collector.ts';
+import type { Environment } from '../config/environment.ts';
 import { CollectError } from '../errors.ts';
 import type { Store } from '../stores/store.ts';
+import { type Card, type Cards, cardOf, isTouched, keepCards, needsNothing, readCards } from './cards.ts';
+import { foreignRooms, isRoom, nameOf } from './foreign.ts';
+import { selects } from './select.ts';
+
+/** Rooms to choose from. */
+export interface Rooms {
+  readonly collectors: readonly Collector[];
+  readonly stores: readonly Store[];
+  /** Rooms that were not loaded: nothing of theirs is set, and nobody asked for them. */
+  readonly idle: Cards;
+}
+
+const COLLECTORS = new URL('../collectors/', import.meta.url);
+const STORES = new URL('../stores/', import.meta.url);
 
 /** Every collector of the house: the `src_*` files beside the contract, by name. */
 export async function discoverCollectors(): Promise<readonly Collector[]> {
-  return scan<Collector>(new URL('../collectors/', import.meta.url), 'src_');
+  return loadAll<Collector>(await filesOf(COLLECTORS, 'src_'));
 }
 
 /** Every store of the house: the `store_*` files beside the contract, by name. */
 export async function discoverStores(): Promise<readonly Store[]> {
-  return scan<Store>(new URL('../stores/', import.meta.url), 'store_');
+  return loadAll<Store>(await filesOf(STORES, 'store_'));
 }
 
-async function scan<T extends { readonly name: string }>(folder: URL, prefix: string): Promise<readonly T[]> {
-  const files = (await readdir(folder)).filter(
-    (file) => file.startsWith(prefix) && /\.(js|ts)$/.test(file) && !file.endsWith('.d.ts'),
-  );
-  const rooms = await Promise.all(
-    files.sort().map(async (file) => {
-      const room = ((await import(new URL(file, folder).href)) as { default?: T }).default;
-      if (room?.name !== file.slice(prefix.length, -3))
-        throw new CollectError('defect', `${file} exports no room of its name`);
+/**
+ * The rooms that an environment touches or patterns name, and cards of the others; also rooms of the user's own.
+ * @throws {ConfigError} for a room of the user's own that is none
+ */
+export async function discover(environment: Environment, only: readonly string[]): Promise<Rooms> {
+  const [sources, destinations] = await Promise.all([filesOf(COLLECTORS, 'src_'), filesOf(STORES, 'store_')]);
+  const namesIn = (files: readonly URL[]) => files.map(({ pathname }) => nameOf(pathname));
+  const taken = { collectors: namesIn(sources), stores: namesIn(destinations) };
+  const foreign = await foreignRooms(environment, taken);
+  const cards = readCards([...sources, ...destinations]);
+  const isNamed = ({ name, resources }: Card) =>
+    resources.some((resource) => only.some((pattern) => selects(pattern, name, resource)));
+  const isUsed = (card: Card) => isTouched(card, environment) || isNamed(card);
+  const [collectors, stores] = [cards?.collectors ?? [], cards?.stores ?? []];
+  const idle = {
+    collectors: collectors.filter((card) => !isUsed(card)),
+    stores: stores.filter((card) => !isUsed(card) && !needsNothing(card)),
+  };
+  return {
+    collectors: [...(await loadAll<Collector>(without(sources, idle.collectors))), ...foreign.collectors],
+    stores: [...(await loadAll<Store>(without(destinations, idle.stores))), ...foreign.stores],
+    idle,
+  };
+}
+
+/** Makes the cards of the house; part of the build. */
+export async function makeCards(): Promise<void> {
+  const [collectors, stores] = await Promise.all([discoverCollectors(), discoverStores()]);
+  keepCards({ collectors: collectors.map(cardOf), stores: stores.map(cardOf) });
+}
+
+async function filesOf(folder: URL, prefix: string): Promise<readonly URL[]> {
+  const names = (await readdir(folder)).filter((file) => isRoom(file, prefix));
+  return names.sort().map((file) => new URL(file, folder));
+}
+
+function without(files: readonly URL[], cards: readonly Card[]): readonly URL[] {
+  return files.filter((file) => !cards.some(({ name }) => nameOf(file.pathname) === name));
+}
+
+async function loadAll<T extends { readonly name: string }>(files: readonly URL[]): Promise<readonly T[]> {
+  return Promise.all(
+    files.map(async (file) => {
+      const room = ((await import(file.href)) as { default?: T }).default;
+      if (room?.name !== nameOf(file.pathname)) throw new CollectError('defect', `${file} exports no room of its name`);
       return room;
     }),
   );
-  return rooms;
 }

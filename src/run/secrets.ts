@@ -36,7 +36,7 @@ const WAIT_MS = 60_000;
 export async function withSecrets(
   environment: Environment,
   names: ReadonlyMap<string, Readonly<Record<string, string>>>,
-  open: () => ClientSettings,
+  open: () => Promise<ClientSettings>,
 ): Promise<Environment> {
   const references = [...names].flatMap(([name, aliases]) => {
     const match = REFERENCE.exec(lookUp(environment, name, aliases)?.value ?? '');
@@ -45,7 +45,7 @@ export async function withSecrets(
   if (references.length === 0) return environment;
   const { values, problems } = resolveShape(environment, 'secrets', managersShape, awsAliases);
   if (values === undefined) throw new ConfigError(problems);
-  const client = open();
+  const client = await open();
   const found = new Map<string, string>();
   const missing = await Promise.all(
     references.map(async ({ name, match: [reference, manager = '', path = '', field] }) => {

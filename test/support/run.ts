@@ -81,7 +81,7 @@ export async function sessionOf(folder: string, { env, collectors }: Pick<RunCho
   const print = (text: string) => void printed.push(opened.redactor.redact(text));
   const session: Session = {
     ...opened,
-    collectors: collectors ?? opened.collectors,
+    rooms: { ...opened.rooms, collectors: collectors ?? opened.rooms.collectors },
     log,
     progress: silent,
     print,
@@ -94,7 +94,7 @@ export async function collectOnce(choice: RunChoice): Promise<RunResult> {
   const folder = choice.folder ?? (await temporaryFolder());
   const { session, said, unredacted } = await sessionOf(folder, choice);
   const wanted = { only: choice.only ?? [], exclude: choice.exclude ?? [] };
-  const plan = activate(session.environment, session, wanted, new Date());
+  const plan = activate(session.environment, session.rooms, wanted, new Date());
   const summary = await runPlan(plan, {
     version: '0.0.0-test',
     ...(await openCoordination(session.environment, plan.program)),

@@ -1,0 +1,61 @@
+import { readFileSync, statSync, writeFileSync } from 'node:fs';
+import type { Collector } from '../collectors/collector.ts';
+import type { Environment } from '../config/environment.ts';
+import { isRequired, type Shape } from '../config/setting.ts';
+import type { Store } from '../stores/store.ts';
+
+/** What is known of a room that is not loaded. */
+export interface Card {
+  readonly name: string;
+  readonly title: string;
+  /** Its variables, and whether each must be set. */
+  readonly env: Readonly<Record<string, boolean>>;
+  /** Other names of its variables, alias -> name. */
+  readonly aliases: Readonly<Record<string, string>>;
+  /** A collector's; a store has none. */
+  readonly resources: readonly string[];
+}
+
+/** The cards of the house, made when it is built, so that a run loads only the rooms it uses. */
+export interface Cards {
+  readonly collectors: readonly Card[];
+  readonly stores: readonly Card[];
+}
+
+const CARDS = new URL('../rooms.json', import.meta.url);
+
+/** The card of a room. */
+export function cardOf(room: Collector | Store): Card {
+  const { name, title, aliases = {} } = room;
+  const env = Object.entries(room.env as Shape).map(([key, type]) => [key, isRequired(type)]);
+  const resources = 'resources' in room ? Object.keys(room.resources) : [];
+  return { name, title, env: Object.fromEntries(env), aliases, resources };
+}
+
+/** Keeps the cards beside what was built. */
+export function keepCards(cards: Cards): void {
+  writeFileSync(CARDS, JSON.stringify(cards));
+}
+
+/** The cards, unless there are none or one of these files is younger. */
+export function readCards(files: readonly URL[]): Cards | undefined {
+  const made = statSync(CARDS, { throwIfNoEntry: false })?.mtimeMs;
+  if (made === undefined || files.some((file) => statSync(file).mtimeMs > made)) return undefined;
+  return JSON.parse(readFileSync(CARDS, 'utf8')) as Cards;
+}
+
+/** Whether any of a room's variables is set, by any of its names. */
+export function isTouched({ env, aliases }: Card, environment: Environment): boolean {
+  return [...Object.keys(env), ...Object.keys(aliases)].some(
+    (name) => isSet(environment, name) || isSet(environment, `${name}_FILE`),
+  );
+}
+
+/** Whether a room runs without any variable. */
+export function needsNothing({ env }: Card): boolean {
+  return !Object.values(env).includes(true);
+}
+
+function isSet(environment: Environment, name: string): boolean {
+  return (environment.get(name)?.value ?? '') !== '';
+}
