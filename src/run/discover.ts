@@ -53,7 +53,10 @@ export async function discover(environment: Environment, only: readonly string[]
   };
 }
 
-/** Makes the cards of the house; part of the build. */
+/**
+ * Makes the cards of the house; part of the build.
+ * @public
+ */
 export async function makeCards(): Promise<void> {
   const [collectors, stores] = await Promise.all([discoverCollectors(), discoverStores()]);
   keepCards({ collectors: collectors.map(cardOf), stores: stores.map(cardOf) });

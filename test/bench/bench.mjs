@@ -1,214 +1,211 @@
-// npm run bench [-- --jobs ndjson,duckdb] [--records 100000,1000000] [--rounds 3] [--json FILE] [--compare FILE]
-// Every job in turn, several rounds, medians; what was stored is checked before a figure is printed.
-import { createHash } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { cpus, tmpdir } from 'node:os';
+// npm run bench [-- --jobs ndjson,duckdb] [--against curl,posture,copy] [--records 100000,1000000] [--rounds 3]
+//               [--json FILE] [--compare FILE] [--markdown FILE]
+// Every job in turn, round by round, medians; what was stored is checked before a figure is printed.
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpus, tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { cpuOf, measure } from './measure.mjs';
+import { collect, jobs, must, sixty, start, truth } from './jobs.mjs';
+import { cpuOf } from './measure.mjs';
 import { startPostgres } from './postgres.mjs';
-import { digestOf, startVendor } from './serve.mjs';
+import { copy, curl, has, posture } from './rivals.mjs';
+import { startVendor } from './serve.mjs';
 
-const root = new URL('../../', import.meta.url).pathname;
-const cli = join(root, 'bin/cyber-collect.js');
 const { values: flags } = parseArgs({
   options: {
-    jobs: { type: 'string', default: 'curl,ndjson,envelope,gzip,duckdb,postgres,latency,start' },
+    jobs: {
+      type: 'string',
+      default: 'ndjson,envelope,gzip,duckdb,typed,parquet,postgres,latency,gunzip,limit,sixty,start',
+    },
+    against: { type: 'string', default: 'curl' },
     records: { type: 'string', default: '100000' },
     rounds: { type: 'string', default: '3' },
     json: { type: 'string' },
     compare: { type: 'string' },
+    markdown: { type: 'string' },
   },
 });
 const folder = mkdtempSync(join(tmpdir(), 'cyber-collect-bench-'));
-const wanted = new Set(flags.jobs.split(','));
-const postgres = wanted.has('postgres') ? await startPostgres() : undefined;
+const wanted = flags.jobs.split(',');
+const against = flags.against.split(',').filter((name) => name !== '');
+const known = [...Object.keys(jobs), 'latency', 'gunzip', 'limit', 'sixty', 'start'];
+must(
+  wanted.every((name) => known.includes(name)),
+  `--jobs are of ${known.join(', ')}`,
+);
+must(
+  against.every((name) => ['curl', 'posture', 'copy'].includes(name)),
+  '--against are of curl, posture, copy',
+);
+const needsPostgres = ['postgres', 'everything'].some((name) => wanted.includes(name));
+const postgres = needsPostgres ? await startPostgres() : undefined;
+const results = [];
 
-function environment(origin, extra) {
-  return {
-    PATH: process.env.PATH,
-    HOME: process.env.HOME,
-    OKTA_DOMAIN: origin,
-    OKTA_TOKEN: 'bench-token',
-    CYBER_COLLECT_STATE: join(folder, 'state'),
-    STORE_FILE: 'none',
-    ...extra,
-  };
-}
-
-const collect = (origin, extra) =>
-  measure(
-    process.execPath,
-    [cli, 'run', '--only', 'okta.users', '--output', 'json', '--quiet', '--accept-shrink', '*'],
-    environment(origin, extra),
-    folder,
-  );
-
-/** The NDJSON that a run must end with, asked of the vendor itself. */
-async function truth(origin) {
-  const hash = createHash('sha256');
-  let url = `${origin}/api/v1/users?limit=200`;
-  while (url !== undefined) {
-    const answer = await fetch(url);
-    hash.update((await answer.text()).slice(1, -1).replaceAll('},{"id":"00u', '}\n{"id":"00u'));
-    hash.update('\n');
-    url = /<([^>]+)>; rel="next"/.exec(answer.headers.get('link') ?? '')?.[1];
+/** Does each of some work once a round, in turn; `before` makes the vendor of all. */
+async function inTurn(records, vendor, work) {
+  for (let round = 1; round <= Number(flags.rounds); round += 1) {
+    for (const [name, once] of Object.entries(work)) {
+      const served = cpuOf(vendor.pid);
+      const result = await once();
+      must(result.code === 0, `${name} ended with ${result.code}: ${result.stderr}${result.stdout.slice(-2000)}`);
+      results.push({ name, records, ...result, vendor: cpuOf(vendor.pid) - served });
+      process.stderr.write(
+        `${round}. ${name} ${records}: ${result.wall.toFixed(2)} s, CPU ${result.cpu.toFixed(2)} s\n`,
+      );
+    }
   }
-  return hash.digest('hex');
 }
 
-function must(fine, what) {
-  if (!fine) throw new Error(`bench: ${what}`);
-}
-
-const jobs = {
-  curl: async ({ origin, records }) => {
-    const out = join(folder, 'curl.json');
-    const urls = Array.from(
-      { length: records / 200 },
-      (_, n) => `url = "${origin}/api/v1/users?limit=200&after=${n * 200}"\noutput = "${out}"`,
-    );
-    writeFileSync(join(folder, 'curl.txt'), urls.join('\n'));
-    return measure('curl', ['-s', '-K', join(folder, 'curl.txt')], process.env, folder);
-  },
-  ndjson: async ({ origin, sha }) => {
-    const result = await collect(origin, { STORE_FILE: join(folder, '%TAG.ndjson') });
-    must((await digestOf(join(folder, 'okta_users.ndjson'))) === sha, 'the NDJSON is not what the vendor sent');
-    return result;
-  },
-  envelope: async ({ origin, records }) => {
-    const result = await collect(origin, { STORE_FILE: join(folder, '%TAG.json') });
-    must(
-      readFileSync(join(folder, 'okta_users.json')).subarray(-4096).toString().includes(`"records":${records}`),
-      'the envelope does not count its records',
-    );
-    return result;
-  },
-  gzip: async ({ origin }) => {
-    const result = await collect(origin, { STORE_FILE: join(folder, '%TAG.ndjson.gz') });
-    must(statSync(join(folder, 'okta_users.ndjson.gz')).size > 0, 'nothing was written');
-    return result;
-  },
-  duckdb: (job) => duckdb(job, 'raw'),
-  typed: (job) => duckdb(job, 'typed'),
-  postgres: async ({ origin, records }) => {
-    await postgres.query('drop schema if exists bench cascade');
-    const before = cpuOf(postgres.pid);
-    const result = await collect(origin, { ...postgres.env, STORE_POSTGRES_SCHEMA: 'bench' });
-    const server = cpuOf(postgres.pid) - before;
-    const [row] = await postgres.query(
-      `select count(*)::int as n, count(distinct json_data->>'id')::int as ids from bench.okta_users`,
-    );
-    must(row.n === records && row.ids === records, `Postgres holds ${row.n} of ${records} records`);
-    return { ...result, server };
-  },
-};
-
-async function duckdb({ origin, records }, columns) {
-  const path = join(folder, 'bench.duckdb');
-  rmSync(path, { force: true });
-  const result = await collect(origin, { STORE_DUCKDB: path, STORE_DUCKDB_COLUMNS: columns });
-  const { DuckDBInstance } = await import('@duckdb/node-api');
-  const instance = await DuckDBInstance.create(path);
-  const connection = await instance.connect();
-  const id = columns === 'typed' ? 'id' : "json_data->>'$.id'";
-  const rows = await connection.runAndReadAll(`select count(*)::int, count(distinct ${id})::int from okta_users`);
-  connection.closeSync();
-  instance.closeSync();
-  const [count, ids] = rows.getRows()[0];
-  must(count === records && ids === records, `DuckDB holds ${count} of ${records} records`);
-  return result;
-}
-
-const table = [];
-function median(values) {
-  const sorted = values.toSorted((a, b) => a - b);
-  return sorted[Math.floor(sorted.length / 2)];
-}
-
-async function rounds(name, records, once) {
-  const results = [];
-  for (let round = 0; round < Number(flags.rounds); round += 1) {
-    const result = await once();
-    must(result.code === 0, `${name} ended with ${result.code}: ${result.stderr}`);
-    results.push(result);
+/** The rivals that have something to show beside the jobs that are wanted. */
+function rivals(job) {
+  const work = {};
+  if (against.includes('curl') && has('curl')) {
+    work.curl = () => curl(job);
+    work['curl, two at once: the vendor’s pace'] = () => curl(job, { parallel: 2 });
   }
-  const of = (key) => ({
-    min: Math.min(...results.map((r) => r[key] ?? 0)),
-    median: median(results.map((r) => r[key] ?? 0)),
-    max: Math.max(...results.map((r) => r[key] ?? 0)),
+  if (against.includes('copy') && wanted.includes('postgres') && has('psql')) work['\\copy'] = () => copy(job);
+  const stores = { ndjson: 'json', duckdb: 'duckdb', parquet: 'parquet', postgres: 'postgres' };
+  for (const [name, kind] of Object.entries(stores)) {
+    if (against.includes('posture') && wanted.includes(name)) work[`posture, ${kind}`] = () => posture(kind, job);
+  }
+  return work;
+}
+
+async function many(records) {
+  const vendor = await startVendor(records);
+  const job = { ...vendor, folder, records, postgres };
+  Object.assign(job, await truth(job));
+  const own = Object.entries(jobs).filter(([name]) => wanted.includes(name));
+  await inTurn(records, vendor, {
+    ...rivals(job),
+    ...Object.fromEntries(own.map(([name, once]) => [name, () => once(job)])),
   });
-  const row = {
-    name,
-    records,
-    wall: of('wall'),
-    cpu: of('cpu'),
-    server: of('server'),
-    vendor: of('vendor'),
-    peak: of('peak'),
-  };
-  table.push(row);
-  process.stderr.write(
-    `${name} ${records}: wall ${row.wall.median.toFixed(2)} s, CPU ${row.cpu.median.toFixed(2)} s, peak ${row.peak.median.toFixed(0)} MB\n`,
-  );
+  vendor.stop();
+}
+
+const NEAR = 20_000;
+
+async function latency() {
+  const far = await startVendor(NEAR, 50);
+  const job = { ...far, folder, records: NEAR };
+  await inTurn(NEAR, far, {
+    '50 ms a request: curl': () => curl(job),
+    '50 ms a request: ndjson': () => collect(job, { STORE_FILE: join(folder, '%TAG.ndjson') }),
+  });
+  far.stop();
+}
+
+async function gunzip() {
+  const vendor = await startVendor(100_000, 0, '--gzip');
+  const job = { ...vendor, folder, records: 100_000 };
+  Object.assign(job, await truth(job));
+  await inTurn(100_000, vendor, { 'gzip bodies: ndjson': () => jobs.ndjson(job) });
+  vendor.stop();
+}
+
+const PER_SECOND = 10;
+
+/** A vendor that takes ten requests a second: how many of those it would take are used, and that none is refused. */
+async function limit() {
+  const records = 30_000;
+  const vendor = await startVendor(records, 0, '--limit', PER_SECOND);
+  const env = { STORE_FILE: join(folder, '%TAG.ndjson'), CYBER_COLLECT_HEADROOM: '0' };
+  await inTurn(records, vendor, {
+    [`${PER_SECOND} requests a second: ndjson`]: async () => {
+      const before = await vendor.seen();
+      const result = await collect({ ...vendor, folder }, env);
+      const after = await vendor.seen();
+      must(after.refused === before.refused, `${after.refused - before.refused} requests were refused`);
+      const seconds = Math.floor(after.last / 1000) - Math.floor(after.first / 1000) + 1;
+      const share = (after.taken - before.taken) / (PER_SECOND * seconds);
+      return { ...result, share };
+    },
+  });
+  vendor.stop();
+}
+
+async function many60() {
+  const vendor = await startVendor(1000);
+  const job = { ...vendor, folder, records: 1000 };
+  await inTurn(1000, vendor, { '60 collectors, 300 datasets of 1,000': () => sixty(job) });
+  vendor.stop();
+}
+
+function startUp() {
+  const alone = { pid: process.pid };
+  return inTurn(0, alone, {
+    'bare node': () => start({ folder }),
+    '--help': () => start({ folder }, '--help'),
+    '--version': () => start({ folder }, '--version'),
+    list: () => start({ folder }, 'list'),
+  });
 }
 
 try {
-  for (const records of flags.records.split(',').map(Number)) {
-    const serving = await startVendor(records);
-    const job = { ...serving, records, sha: await truth(serving.origin) };
-    for (const [name, once] of Object.entries(jobs)) {
-      if (!wanted.has(name)) continue;
-      await rounds(name, records, async () => {
-        const before = cpuOf(serving.pid);
-        return { ...(await once(job)), vendor: cpuOf(serving.pid) - before };
-      });
-    }
-    serving.stop();
-  }
-  if (wanted.has('latency')) {
-    const far = await startVendor(20_000, 50);
-    await rounds('latency 50 ms: curl', 20_000, () => jobs.curl({ ...far, records: 20_000 }));
-    await rounds('latency 50 ms: ndjson', 20_000, () =>
-      collect(far.origin, { STORE_FILE: join(folder, '%TAG.ndjson') }),
-    );
-    far.stop();
-  }
-  if (wanted.has('start')) {
-    await rounds('bare node', 0, () => measure(process.execPath, ['-e', '0'], process.env, folder));
-    await rounds('--help', 0, () => measure(process.execPath, [cli, '--help'], process.env, folder));
-    await rounds('list', 0, () => measure(process.execPath, [cli, 'list'], process.env, folder));
-  }
+  if (wanted.some((name) => name in jobs))
+    for (const records of flags.records.split(',').map(Number)) await many(records);
+  if (wanted.includes('latency')) await latency();
+  if (wanted.includes('gunzip')) await gunzip();
+  if (wanted.includes('limit')) await limit();
+  if (wanted.includes('sixty')) await many60();
+  if (wanted.includes('start')) await startUp();
 } finally {
   await postgres?.stop();
   rmSync(folder, { recursive: true, force: true });
 }
 
-const cell = ({ min, median: middle, max }, digits = 2) =>
-  `${middle.toFixed(digits)} (${min.toFixed(digits)}-${max.toFixed(digits)})`;
-const perMillion = ({ cpu, records }) => (records === 0 ? '' : ((cpu.median / records) * 1e6).toFixed(1));
+const spread = (values) => {
+  const sorted = values.filter((value) => value !== undefined).toSorted((a, b) => a - b);
+  return { min: sorted[0], median: sorted[Math.floor(sorted.length / 2)], max: sorted.at(-1) };
+};
+const rows = [...new Set(results.map(({ name, records }) => `${records} ${name}`))].map((key) => {
+  const own = results.filter(({ name, records }) => `${records} ${name}` === key);
+  const of = (field) => spread(own.map((result) => result[field]));
+  const { name, records } = own[0];
+  const fields = ['wall', 'cpu', 'server', 'vendor', 'peak', 'share'];
+  return { name, records, ...Object.fromEntries(fields.map((field) => [field, of(field)])) };
+});
+
+const cell = ({ min, median, max }, digits = 2) =>
+  median === undefined ? '' : `${median.toFixed(digits)} (${min.toFixed(digits)}-${max.toFixed(digits)})`;
 const old = flags.compare === undefined ? [] : JSON.parse(readFileSync(flags.compare, 'utf8')).rows;
-const was = ({ name, records }) => old.find((row) => row.name === name && row.records === records);
-process.stdout.write(
-  `${cpus()[0]?.model ?? 'CPU'}, ${cpus().length} cores, Node ${process.version}; median (min-max) of ${flags.rounds} rounds\n\n`,
-);
-process.stdout.write(
-  '| job | records | wall s | records/s | CPU s | CPU s per M | server CPU s | vendor CPU s | peak MB | CPU before |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n',
-);
-for (const row of table) {
-  const cells = [
-    row.name,
-    row.records,
-    cell(row.wall),
-    row.records === 0 ? '' : Math.round(row.records / row.wall.median),
-    cell(row.cpu),
-    perMillion(row),
-    cell(row.server, 1),
-    cell(row.vendor, 1),
-    cell(row.peak, 0),
-    was(row)?.cpu.median.toFixed(2) ?? '',
-  ];
-  process.stdout.write(`| ${cells.join(' | ')} |\n`);
-}
+const before = ({ name, records }) => old.find((row) => row.name === name && row.records === records)?.cpu.median;
+const machine = `${cpus()[0]?.model ?? 'CPU'}, ${cpus().length} cores, ${Math.round(totalmem() / 2 ** 30)} GiB, Node ${process.version}`;
+const HEAD = [
+  'job',
+  'records',
+  'wall s',
+  'records/s',
+  'CPU s',
+  'CPU s per M',
+  'server CPU s',
+  'vendor CPU s',
+  'peak MB',
+];
+const table = [
+  `${machine}; median (least-most) of ${flags.rounds} rounds`,
+  '',
+  `| ${[...HEAD, ...(old.length > 0 ? ['CPU s before'] : [])].join(' | ')} |`,
+  `|---|${'--:|'.repeat(HEAD.length - 1 + (old.length > 0 ? 1 : 0))}`,
+  ...rows.map((row) => {
+    const { name, records, wall, cpu, server, vendor, peak, share } = row;
+    const used = share.median === undefined ? '' : `, ${(share.median * 100).toFixed(1)} % of what is allowed used`;
+    const figures = [
+      `${name}${used}`,
+      records === 0 ? '' : records.toLocaleString('en'),
+      cell(wall),
+      records === 0 ? '' : Math.round(records / wall.median).toLocaleString('en'),
+      cell(cpu),
+      records === 0 ? '' : ((cpu.median / records) * 1e6).toFixed(1),
+      cell(server, 1),
+      cell(vendor, 1),
+      cell(peak, 0),
+    ];
+    return `| ${[...figures, ...(old.length > 0 ? [before(row)?.toFixed(2) ?? ''] : [])].join(' | ')} |`;
+  }),
+  '',
+].join('\n');
+process.stdout.write(table);
+if (flags.markdown !== undefined) writeFileSync(flags.markdown, table);
 if (flags.json !== undefined)
-  writeFileSync(flags.json, JSON.stringify({ node: process.version, cpu: cpus()[0]?.model, rows: table }, null, 1));
+  writeFileSync(flags.json, JSON.stringify({ machine, rounds: Number(flags.rounds), rows }, null, 1));

@@ -42,6 +42,7 @@ async function attach(url, stop, pid) {
     pid ?? Number((await client.query("select pg_read_file('postmaster.pid') as text")).rows[0].text.split('\n')[0]);
   return {
     pid: serverPid,
+    url: url.href,
     env: {
       STORE_POSTGRES_HOST: url.hostname,
       STORE_POSTGRES_PORT: url.port,

@@ -15,7 +15,9 @@ export async function startVendor(...args) {
     origin,
     pid: child.pid,
     /** Pages that were asked for so far. */
-    requests: async () => Number(await (await fetch(`${origin}/requests`)).text()),
+    requests: async () => (await (await fetch(`${origin}/seen`)).json()).taken,
+    /** Requests taken and refused, and when a list was begun and last read, in epoch milliseconds. */
+    seen: async () => (await fetch(`${origin}/seen`)).json(),
     stop: () => child.kill(),
   };
 }

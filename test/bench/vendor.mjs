@@ -1,6 +1,6 @@
 // A vendor in its own process: Okta's users, rendered once, served from memory as fast as Node can.
-// usage: node vendor.mjs RECORDS [LATENCY_MS] [--gzip] [--one] [--big BYTES]; prints its port.
-// --one: all records in one answer; --big: one answer with one record of so many bytes.
+// usage: node vendor.mjs RECORDS [LATENCY_MS] [--gzip] [--limit N] [--one] [--big BYTES]; prints its port.
+// --limit: so many requests in each second; --one: all records in one answer; --big: one answer with one record of so many bytes.
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -10,7 +10,9 @@ const records = Number(process.argv[2]);
 const latency = Number(process.argv[3] ?? 0);
 const gzip = process.argv.includes('--gzip');
 const one = process.argv.includes('--one');
-const big = process.argv.includes('--big') ? Number(process.argv[process.argv.indexOf('--big') + 1]) : 0;
+const numberAfter = (flag) => (process.argv.includes(flag) ? Number(process.argv[process.argv.indexOf(flag) + 1]) : 0);
+const big = numberAfter('--big');
+const perSecond = numberAfter('--limit');
 const LIMIT = 200;
 const PAGES = 50; // pages rendered; the ids alone differ from lap to lap and are written in place
 
@@ -77,26 +79,55 @@ async function stream(response) {
   response.end(']');
 }
 
-let requests = 0;
+/** Pages packed once, so that packing them is not what is measured. */
+const packed = new Map();
+function packedPage(first, count) {
+  if (!packed.has(first)) packed.set(first, gzipSync(pageOf(first, count), { level: 6 }));
+  return packed.get(first);
+}
+if (gzip) for (let first = 0; first < records; first += LIMIT) packedPage(first, Math.min(LIMIT, records - first));
+
+const seen = { taken: 0, refused: 0, first: 0, last: 0 };
+const window = { second: 0, used: 0 };
+
+/** What the vendor says of its limit, as Okta does: windows begin with each second of the clock. */
+function limitHeaders() {
+  const second = Math.floor(Date.now() / 1000);
+  if (window.second !== second) Object.assign(window, { second, used: 0 });
+  window.used += 1;
+  return {
+    'x-rate-limit-limit': perSecond,
+    'x-rate-limit-remaining': Math.max(0, perSecond - window.used),
+    'x-rate-limit-reset': second + 1,
+  };
+}
 
 const server = createServer(async (request, response) => {
   const url = new URL(request.url, 'http://vendor');
-  if (url.pathname === '/requests') return response.end(String(requests));
+  if (url.pathname === '/seen') return response.end(JSON.stringify(seen));
   if (url.pathname !== '/api/v1/users') return response.writeHead(404).end('{}');
-  requests += 1;
+  const limits = perSecond > 0 ? limitHeaders() : {};
+  if (perSecond > 0 && window.used > perSecond) {
+    seen.refused += 1;
+    return response.writeHead(429, limits).end('{}');
+  }
+  seen.taken += 1;
+  seen.last = Date.now();
+  if (!url.searchParams.has('after')) seen.first = seen.last;
   if (one || big > 0) return stream(response);
   const first = Number(url.searchParams.get('after') ?? 0);
   const count = Math.min(LIMIT, records - first);
   if (latency > 0) await sleep(latency);
   const origin = `http://127.0.0.1:${server.address().port}`;
   const next = first + count;
-  const body = gzip ? gzipSync(pageOf(first, count), { level: 1 }) : pageOf(first, count);
+  const body = gzip ? packedPage(first, count) : pageOf(first, count);
   const links = [`<${origin}/api/v1/users?limit=${LIMIT}>; rel="self"`];
   if (next < records) links.push(`<${origin}/api/v1/users?after=${next}&limit=${LIMIT}>; rel="next"`);
   response.writeHead(200, {
     'content-type': 'application/json',
     'content-length': body.length,
     link: links,
+    ...limits,
     ...(gzip ? { 'content-encoding': 'gzip' } : {}),
   });
   response.end(body);
