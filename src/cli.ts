@@ -9,6 +9,8 @@ const LIST = '\nCollectors and stores are switched on by environment variables: 
  */
 export async function main(argv: readonly string[]): Promise<number> {
   let code = 0;
+  // Who listened may be gone, such as head(1); a run still ends its work.
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
   const ending = (run: Promise<number>) =>
     run.then((ended) => {
       code = ended;
@@ -31,6 +33,21 @@ export async function main(argv: readonly string[]): Promise<number> {
     )
     .option('--headroom <percent>', 'share of the vendors’ limits to leave to others: 20, or okta=30')
     .option('--fresh', 'collect everything anew, whatever an interrupted run left')
+    .addOption(
+      new Option('--tenants <files>', 'a run for each tenant’s file, as tenants/*.env (repeatable)').argParser(
+        patterns,
+      ),
+    )
+    .option('--jobs <n>', 'tenants at once', whole, 4)
+    .option('--shard <part>', 'only this part of the tenants: 0/4 to 3/4, or 4 where the machine is told its index')
+    .addOption(
+      new Option('--tenant <file>', 'one tenant: credentials come from this file alone').conflicts([
+        'envFile',
+        'tenancy',
+        'tenants',
+      ]),
+    )
+    .option('--slot <name>', 'store under upload ids derived from this name, the same at every attempt', slot)
     .option('--accept-shrink <names>', 'datasets that may have lost many records this time', many, [])
     .addOption(outputs(['table', 'json', 'markdown']))
     .action((options) => ending(import('./commands/run.ts').then(({ run }) => run(options))));
@@ -116,6 +133,16 @@ function outputs(formats: readonly string[]): Option {
 
 function many(value: string, before: readonly string[]): readonly string[] {
   return [...before, value];
+}
+
+function patterns(value: string, before: readonly string[] = []): readonly string[] {
+  return [...before, value];
+}
+
+function slot(value: string): string {
+  if (!/^[\w.:+-]{1,64}$/.test(value))
+    throw new InvalidArgumentError('write letters, digits and . : + - _, such as 2026-11-21T03.');
+  return value;
 }
 
 function whole(value: string): number {

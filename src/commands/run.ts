@@ -1,4 +1,5 @@
-import { CollectError, ConfigError, configProblem } from '../errors.ts';
+import { tenantEnvironment } from '../config/environment.ts';
+import { ConfigError, configProblem } from '../errors.ts';
 import { systemClock } from '../http/pace.ts';
 import { type Log, problemLine } from '../report/log.ts';
 import { notifySlack } from '../report/notify.ts';
@@ -9,8 +10,10 @@ import { type Coordination, openCoordination } from '../run/coordination.ts';
 import type { RunOptions } from '../run/dataset.ts';
 import { patternsOf } from '../run/select.ts';
 import { isIdle } from '../run/summary.ts';
+import { tenancyOf } from '../run/tenants.ts';
 import { runPlan } from '../run/wrapper.ts';
 import { version } from '../version.ts';
+import { type Interruption, listenForSignals } from './interruption.ts';
 import { openSecretSession, type Session, type SessionFlags, useColour } from './session.ts';
 
 /** Flags of `run`. */
@@ -26,12 +29,31 @@ export interface RunFlags extends SessionFlags {
   readonly headroom?: string;
   /** Seconds between two rounds. */
   readonly follow?: number;
+  /** Derives upload ids from this name, so that every attempt at it stores under the same ones. */
+  readonly slot?: string;
+  /** File of the one tenant this run is of. */
+  readonly tenant?: string;
+  /** Patterns of the files of many. */
+  readonly tenants?: readonly string[];
+  /** Tenants at once. */
+  readonly jobs?: number;
+  /** The part of them that this machine runs. */
+  readonly shard?: string;
   readonly output: 'table' | 'json' | 'markdown';
 }
 
 /** Collects what is configured; returns the exit code. */
 export async function run(flags: RunFlags, given?: Session): Promise<number> {
-  const session = given ?? (await openSecretSession(flags));
+  if (flags.tenants !== undefined) {
+    const { runTenants } = await import('./tenants.ts');
+    return runTenants({ ...flags, tenants: flags.tenants });
+  }
+  if (flags.tenant !== undefined)
+    return runOne(await openTenant(flags, flags.tenant), withTenancy(flags, flags.tenant));
+  return runOne(given ?? (await openSecretSession(flags)), flags);
+}
+
+async function runOne(session: Session, flags: RunFlags): Promise<number> {
   const { environment, log, progress, print } = session;
   try {
     const plan = planned(session, flags);
@@ -63,6 +85,25 @@ export async function run(flags: RunFlags, given?: Session): Promise<number> {
   } finally {
     progress.stop();
   }
+}
+
+function withTenancy(flags: RunFlags, file: string): RunFlags {
+  return { ...flags, tenancy: tenancyOf(file) };
+}
+
+/** @throws {ConfigError} when the file says that it is of another tenancy than its name does */
+async function openTenant(flags: RunFlags, file: string): Promise<Session> {
+  const environment = tenantEnvironment(file);
+  const said = environment.get('TENANCY');
+  if (said !== undefined && said.value !== tenancyOf(file)) {
+    const problem = configProblem(
+      file,
+      `TENANCY is ${said.value}, but the file is called ${tenancyOf(file)}`,
+      'rename it',
+    );
+    throw new ConfigError([problem]);
+  }
+  return openSecretSession(withTenancy(flags, file), environment);
 }
 
 /** @throws {ConfigError} for `--follow` of what is no events, which would be read whole again and again */
@@ -138,35 +179,5 @@ function optionsOf({ program }: Plan, { session, flags, coordination, interrupti
     resume: flags.fresh === true ? 0 : program.CYBER_COLLECT_RESUME_HOURS * 3600,
     signal: interruption.signal,
     signalCode: interruption.code,
-  };
-}
-
-interface Interruption {
-  readonly signal: AbortSignal;
-  code(): number | undefined;
-  stop(): void;
-}
-
-/** The first signal ends the run cleanly, the second at once. */
-function listenForSignals(said: (name: string) => void): Interruption {
-  const controller = new AbortController();
-  let code: number | undefined;
-  const listen = (name: 'SIGINT' | 'SIGTERM', exit: number) => () => {
-    if (code !== undefined) process.exit(exit);
-    code = exit;
-    said(name);
-    controller.abort(new CollectError('aborted', `the run was interrupted by ${name}`, { mend: 'run again' }));
-  };
-  const interrupted = listen('SIGINT', 130);
-  const terminated = listen('SIGTERM', 143);
-  process.on('SIGINT', interrupted);
-  process.on('SIGTERM', terminated);
-  return {
-    signal: controller.signal,
-    code: () => code,
-    stop: () => {
-      process.off('SIGINT', interrupted);
-      process.off('SIGTERM', terminated);
-    },
   };
 }

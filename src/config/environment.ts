@@ -47,12 +47,38 @@ export function processEnvironment(): Environment {
   return environmentOf(process.env);
 }
 
+/** Variables of stores and of the program, which tenants of one run may share. */
+const SHARED = /^(STORE_|ES_|CYBER_COLLECT_|(COLLECTORS|STORES)_PATH$|SLACK_WEBHOOK|(HTTPS?|NO)_PROXY$)/i;
+/** What any program needs of the machine that it runs on. */
+const OF_THE_MACHINE =
+  /^(PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_\w+|TZ|TMPDIR|TMP|TEMP|SYSTEMROOT|NODE_EXTRA_CA_CERTS|SSL_CERT_\w+|NO_COLOR|FORCE_COLOR)$/;
+
+/** What a process of one tenant is given of this one's environment: nothing that could be another's credentials. */
+export function inherited(): Readonly<Record<string, string>> {
+  const variables = Object.entries(process.env).filter(([name]) => SHARED.test(name) || OF_THE_MACHINE.test(name));
+  return Object.fromEntries(variables.map(([name, value]) => [name, value ?? '']));
+}
+
+/**
+ * One tenant's environment: its file, then what tenants may share of the process's.
+ * @throws {ConfigError} for a file that cannot be read or holds a line that is no assignment
+ */
+export function tenantEnvironment(file: string): Environment {
+  const own = loadEnvironment([file], process.cwd(), environmentOf({}));
+  const shared = environmentOf(inherited());
+  return { get: (name) => own.get(name) ?? shared.get(name) };
+}
+
 /**
  * The process's environment, then each env file in turn; without any, `.env` of the working directory if there is one.
  * @throws {ConfigError} for a file that cannot be read or holds a line that is no assignment
  */
-export function loadEnvironment(files: readonly string[], cwd = process.cwd()): Environment {
-  const layers: Environment[] = [processEnvironment()];
+export function loadEnvironment(
+  files: readonly string[],
+  cwd = process.cwd(),
+  before: Environment = processEnvironment(),
+): Environment {
+  const layers: Environment[] = [before];
   const problems: Problem[] = [];
   for (const file of files.length > 0 ? files : ['.env']) {
     const text = readText(resolve(cwd, file), files.length > 0, problems);

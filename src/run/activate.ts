@@ -9,6 +9,7 @@ import { assertSafe, type TemplateValues } from '../templating/template.ts';
 import { type Card, cardOf } from './cards.ts';
 import type { Rooms } from './discover.ts';
 import { namesFor, nearest, patternsOf, selects } from './select.ts';
+import { uploadIdOf } from './slot.ts';
 
 /** A resource of this run. */
 export interface PlannedDataset {
@@ -40,6 +41,8 @@ export interface ActiveStore {
 export interface Plan {
   readonly program: Values<typeof programShape>;
   readonly tenancy: string;
+  /** What upload ids are derived from. */
+  readonly slot?: string;
   readonly at: Date;
   readonly collectors: readonly ActiveCollector[];
   readonly stores: readonly ActiveStore[];
@@ -52,6 +55,8 @@ export interface Wanted {
   readonly only: readonly string[];
   readonly exclude: readonly string[];
   readonly tenancy?: string | undefined;
+  /** What upload ids are derived from; they are random without it. */
+  readonly slot?: string | undefined;
   /** Shares of the vendors' limits to leave to others, before those of the environment. */
   readonly headroom?: string | undefined;
 }
@@ -78,7 +83,7 @@ export function activate(environment: Environment, rooms: Rooms, wanted: Wanted,
   fatal.push(...unmatched('--only', only, known), ...unmatched('--exclude', exclude, known));
   const collectors: ActiveCollector[] = [];
   for (const collector of rooms.collectors) {
-    const chosen = chooseDatasets(collector, only, exclude);
+    const chosen = chooseDatasets(collector, only, exclude, (tag) => uploadIdOf(wanted.slot, tenancy, tag));
     if (!chosen.some((dataset) => dataset.stored)) continue;
     const settings = settingsOf(environment, collector, {
       named: only.length > 0,
@@ -95,7 +100,9 @@ export function activate(environment: Environment, rooms: Rooms, wanted: Wanted,
     fatal.push(configProblem('stores', 'no store is switched on', 'set STORE_FILE or another STORE_ variable'));
   }
   if (fatal.length > 0) throw new ConfigError([...fatal, ...problems]);
-  return { program, tenancy, at, collectors, stores: stores.filter((store) => !isOff(store, tenancy, at)), problems };
+  const used = stores.filter((store) => !isOff(store, tenancy, at));
+  const slot = wanted.slot === undefined ? {} : { slot: wanted.slot };
+  return { program, tenancy, ...slot, at, collectors, stores: used, problems };
 }
 
 /** The program's own settings. */
@@ -113,7 +120,12 @@ function needsNaming(collector: Collector): boolean {
   return !Object.values(collector.env).some(isRequired);
 }
 
-function chooseDatasets(collector: Collector, only: readonly string[], exclude: readonly string[]): PlannedDataset[] {
+function chooseDatasets(
+  collector: Collector,
+  only: readonly string[],
+  exclude: readonly string[],
+  uploadId: (tag: string) => string,
+): PlannedDataset[] {
   const resources = Object.keys(collector.resources);
   const wanted = new Set(
     resources.filter((resource) => {
@@ -133,14 +145,15 @@ function chooseDatasets(collector: Collector, only: readonly string[], exclude: 
     .filter((resource) => needed.has(resource))
     .map((resource) => {
       const definition = collector.resources[resource] as Resource<unknown>;
+      const tag = tagOf(collector.name, resource);
       return {
-        tag: tagOf(collector.name, resource),
+        tag,
         collector: collector.name,
         resource,
         definition,
         kind: definition.kind ?? 'snapshot',
         id: idOf(definition),
-        uploadId: randomUUID(),
+        uploadId: uploadId(tag),
         stored: wanted.has(resource),
       };
     });

@@ -149,7 +149,9 @@ async function runCollector(run: Run, active: ActiveCollector): Promise<readonly
       const parent = collected.get(parentOf(dataset.definition) ?? '');
       const upload = { upload_id: dataset.uploadId, timestamp: timestampOf(run.plan.at) };
       // A store may have events whose place was not kept yet: read again, they would come under another name.
-      const useful = ({ whole }: Left) => work.useful || (dataset.kind === 'events' && whole !== undefined);
+      const useful = ({ whole, upload_id }: Left) =>
+        (dataset.kind === 'events' && whole !== undefined) ||
+        (work.useful && (run.plan.slot === undefined || upload_id === dataset.uploadId));
       const journal = await Journal.open(join(work.folder, `${dataset.tag}.journal`), upload, useful);
       const { coming, result } = runDataset(run, dataset, { active, client, work, lock, journal, parent });
       collected.set(dataset.resource, coming);
