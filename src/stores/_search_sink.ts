@@ -75,6 +75,7 @@ const NO_UPLOAD = '00000000-0000-0000-0000-000000000000';
 export function searchSink(engine: Engine, filling: Filling, context: OpenContext): Sink {
   const nameFor = (tag: string) =>
     indexName(filling.index, { uuid: NO_UPLOAD, tag, tenancy: context.tenancy, at: context.at });
+  let closing: Promise<void> | undefined; // a second time would never end
   return {
     async write(dataset) {
       await assertWhole(dataset.spool);
@@ -100,7 +101,10 @@ export function searchSink(engine: Engine, filling: Filling, context: OpenContex
       return shown === undefined ? undefined : { upload_id: shown.upload_id, timestamp: shown.timestamp };
     },
     check: () => probe(engine, nameFor('cyber_collect_probe')),
-    close: () => engine.close(),
+    close() {
+      closing ??= engine.close();
+      return closing;
+    },
   };
 }
 

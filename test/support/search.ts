@@ -54,6 +54,6 @@ export function searchReader(url: string): SearchReader {
 /** The vendor's record in a document: all but what the store added, or the text that it was kept as. */
 function recordIn(source: string): string {
   const own = source.slice(0, source.lastIndexOf('"_cyber_collect":{')).replace(/,$/, '');
-  const text = /^\{"_record":(".*")$/s.exec(own)?.[1];
+  const text = /^\{"_record":("(?:[^"\\]|\\.)*")/s.exec(own)?.[1];
   return text === undefined ? `${own}}` : (JSON.parse(text) as string);
 }
