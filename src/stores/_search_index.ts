@@ -149,6 +149,11 @@ export async function drop(engine: Engine, index: string): Promise<void> {
   await ask(engine, { method: 'DELETE', path: `/${encodeURIComponent(index)}` }, [404]);
 }
 
+/** Tries once to delete an index that came to nothing. */
+export async function discard(engine: Engine, index: string): Promise<void> {
+  await engine.call({ method: 'DELETE', path: `/${encodeURIComponent(index)}` }).catch(() => undefined);
+}
+
 /** Sees to it that events can be added: to a data stream, or to an index, alias or data stream that is there. */
 export async function prepare(engine: Engine, name: string, stream: boolean): Promise<void> {
   const path = `/${encodeURIComponent(name)}`;
@@ -178,8 +183,8 @@ export async function prepare(engine: Engine, name: string, stream: boolean): Pr
 /** Does to an index of no account what a write does. */
 export async function probe(engine: Engine, alias: string): Promise<void> {
   const index = `${alias}-${randomUUID()}`;
+  await create(engine, index);
   try {
-    await create(engine, index);
     const body = { [FACTS]: { tag: 'probe' } };
     await ask(engine, { method: 'PUT', path: `/${encodeURIComponent(index)}/_doc/probe`, body });
     const found = await counted(engine, index);

@@ -9,6 +9,7 @@ import { assertIntact, asText, docsOf, FACTS, type Making, renamed } from './_se
 import {
   counted,
   create,
+  discard,
   drop,
   indexName,
   indexOf,
@@ -145,10 +146,11 @@ async function replace(job: Job): Promise<void> {
   const mine = uploads.find((upload) => upload.index === index);
   if (mine?.shown === true) return;
   try {
+    if (mine?.state === 'writing') await drop(engine, index);
     if (mine?.state !== 'whole') await build(job, index);
     await dataset.confirm();
   } catch (cause) {
-    await drop(engine, index).catch(() => undefined);
+    await discard(engine, index);
     throw cause;
   }
   const old = uploads.filter((upload) => upload.shown);
@@ -169,7 +171,6 @@ async function replace(job: Job): Promise<void> {
 async function build(job: Job, index: string): Promise<void> {
   const { engine, dataset } = job;
   const begun = Date.now();
-  await drop(engine, index);
   await create(engine, index, metaOf(dataset, 'writing', begun));
   await fill(job, index, 'create');
   const found = await counted(engine, index);

@@ -22,10 +22,13 @@ beforeAll(async () => {
 }, 300_000);
 
 afterAll(async () => {
-  for (const sink of opened) await sink.close?.();
-  await searchReader(server.url).wipe(stem);
-  await server?.stop();
-  await rm(folder, { recursive: true, force: true });
+  try {
+    for (const sink of opened) await sink.close?.();
+    await searchReader(server.url).wipe(stem);
+  } finally {
+    await server?.stop();
+    await rm(folder, { recursive: true, force: true });
+  }
 });
 
 async function open(env: Readonly<Record<string, string>> = {}, warnings: string[] = []): Promise<Sink> {

@@ -32,7 +32,7 @@ export function searchReader(url: string): SearchReader {
     const query = 'size=10000&sort=_cyber_collect.record&ignore_unavailable=true&allow_partial_search_results=false';
     const said = await text('GET', `/${name}/_search?${query}`);
     return [...said.matchAll(HIT)].map(([, id = '', source = '']) => ({
-      id,
+      id: JSON.parse(`"${id}"`) as string,
       source: JSON.parse(source),
       text: recordIn(source),
     }));
