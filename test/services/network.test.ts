@@ -9,11 +9,13 @@ import { environmentOf, resolveShape } from '../../src/config/environment.ts';
 import { startVendor } from '../../src/simulator/vendor.ts';
 import crowdstrike from '../../src/simulator/vendor_crowdstrike.ts';
 import type { Sink, Store } from '../../src/stores/store.ts';
+import elasticsearch from '../../src/stores/store_elasticsearch.ts';
 import postgres from '../../src/stores/store_postgres.ts';
 import s3 from '../../src/stores/store_s3.ts';
 import { datasetOf } from '../support/dataset.ts';
 import { needed } from '../support/needed.ts';
 import { collectOnce, resultOf, storedLines } from '../support/run.ts';
+import { searchReader } from '../support/search.ts';
 
 const toxiproxy = needed('TEST_TOXIPROXY_URL');
 let folder = '';
@@ -217,5 +219,63 @@ describe('between the program and S3', () => {
     await proxy.heal();
     await sink.write(next);
     expect(await stored(key)).toBe(3000);
+  });
+});
+
+describe('between the program and Elasticsearch', () => {
+  const real = new URL(needed('TEST_ELASTICSEARCH_URL'));
+  const reader = searchReader(real.origin);
+  const stem = `net${randomUUID().slice(0, 8)}`;
+  const numbers = (count: number) => Array.from({ length: count }, (_, n) => n);
+
+  afterAll(() => reader.wipe(stem));
+
+  const env = (host: string, port: string, prefix: string) => ({
+    STORE_ELASTICSEARCH_URL: `http://${host}:${port}`,
+    STORE_ELASTICSEARCH_INDEX: `${prefix}-%TAG`,
+  });
+
+  async function stored(prefix: string, tag = 'okta_users'): Promise<readonly number[]> {
+    const texts = await reader.records(`${prefix}-${tag}`);
+    return texts.map((text) => (JSON.parse(text) as { id: number }).id).sort((a, b) => a - b);
+  }
+
+  test.each(SLOW)('%s: everything arrives, once', async (_name, toxic) => {
+    const prefix = `${stem}-${randomUUID().slice(0, 8)}`;
+    const proxy = await proxied(real.host, toxic);
+    const sink = await open(elasticsearch, env(proxy.host, proxy.port, prefix));
+    await sink.write(await datasetOf(folder, lines(3000)));
+    expect(await stored(prefix)).toEqual(numbers(3000));
+  });
+
+  test.each(CUT)('%s: the old stands, then the same upload arrives, once', async (_name, toxic) => {
+    const prefix = `${stem}-${randomUUID().slice(0, 8)}`;
+    const proxy = await proxied(real.host);
+    const sink = await open(elasticsearch, env(proxy.host, proxy.port, prefix));
+    await sink.write(await datasetOf(folder, lines(10)));
+    await proxy.poison(toxic);
+    const next = await datasetOf(folder, lines(3000));
+    const lost = await sink.write(next).then(
+      () => false,
+      () => true,
+    );
+    if (lost) expect(await stored(prefix)).toEqual(numbers(10));
+    await proxy.heal();
+    await sink.write(next);
+    expect(await stored(prefix)).toEqual(numbers(3000));
+  });
+
+  test.each(CUT)('%s: events that were partly added are all there in the end, once', async (_name, toxic) => {
+    const prefix = `${stem}-${randomUUID().slice(0, 8)}`;
+    const proxy = await proxied(real.host);
+    const sink = await open(elasticsearch, env(proxy.host, proxy.port, prefix));
+    const choice = { tag: 'okta_logs', kind: 'events' } as const;
+    await sink.write(await datasetOf(folder, lines(10), choice));
+    await proxy.poison(toxic);
+    const next = await datasetOf(folder, lines(3000), choice);
+    await sink.write(next).catch(() => undefined);
+    await proxy.heal();
+    await sink.write(next);
+    expect(await stored(prefix, 'okta_logs')).toEqual(numbers(3000));
   });
 });
