@@ -164,7 +164,11 @@ function sorted(engine: Engine, docs: readonly Doc[], body: unknown): Omit<Sorte
     if (status === 409) {
       if (!doc.own) taken.push(doc);
     } else if (mayPass(status, type)) busy.push({ doc, status, type });
-    else if ((status === 400 || status === 413) && doc.asText !== true && type !== 'index_not_found_exception')
+    else if (
+      (status === 400 || status === 413) &&
+      doc.asText !== true &&
+      !/^index_(not_found|closed)_exception$/.test(type ?? '')
+    )
       refused.push({ doc, type: type ?? String(status) });
     else throw unstorable(engine, doc, status, type);
   }
@@ -174,11 +178,11 @@ function sorted(engine: Engine, docs: readonly Doc[], body: unknown): Omit<Sorte
 function unstorable(engine: Engine, doc: Doc, status: number, type: string | undefined): CollectError {
   if (status !== 400) return refusal(engine, status, type);
   return new CollectError('store', `${engine.url}: record ${doc.number} cannot be stored (${type ?? status})`, {
-    mend: 'nothing of this upload is shown; exclude the resource or mend the mapping of the index',
+    mend: 'mend the mapping, alias or pipeline of the index, or exclude the resource',
   });
 }
 
-/** Those whose id another record has, told by the number that is stored with it; what `said` is the engine's `_mget`. */
+/** Those whose id another record has, told by the number stored with it; `said` is the answer to an `_mget`. */
 export function robbed(said: unknown, docs: readonly Doc[], numberPath: string): readonly Doc[] {
   const numbers = new Map<string, number | undefined>();
   const found = at(said, 'docs');

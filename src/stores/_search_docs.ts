@@ -10,7 +10,7 @@ import type { Dataset } from './store.ts';
 export const FACTS = '_cyber_collect';
 
 /** The field that holds a record as text, where it cannot be fields. */
-export const TEXT = '_record';
+const TEXT = '_record';
 
 /** How a dataset's records become documents. */
 export interface Making {

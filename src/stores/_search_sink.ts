@@ -85,10 +85,8 @@ export function searchSink(engine: Engine, filling: Filling, context: OpenContex
       await (dataset.kind === 'events' ? append(job) : replace(job));
       const { count, first } = job.strays as Strays;
       if (count > 0) {
-        context.warn(
-          `${engine.url}/${name}: ${count} records do not fit the index (first: record ${first?.number}, ` +
-            `${first?.type}) and are kept whole as text in the field _record`,
-        );
+        const which = `${count} (first: record ${first?.number}, ${first?.type})`;
+        context.warn(`${engine.url}/${name}: records kept as text in _record, as they are no fields for it: ${which}`);
       }
       return { at: `${engine.url}/${name}`, records: dataset.metadata.records };
     },
@@ -204,7 +202,7 @@ async function fill({ engine, filling, dataset, strays }: Job, index: string, op
 
 const LEFT_OVER = 3_600_000;
 
-/** Deletes replaced uploads but the newest few, and what runs that were killed an hour ago or more left half-written. */
+/** Deletes replaced uploads but the newest few, and what runs killed an hour ago or more left half-written. */
 async function sweep(engine: Engine, uploads: readonly Upload[], keep: number): Promise<void> {
   const free = uploads.filter(({ pinned }) => !pinned);
   const replaced = free.filter(({ state }) => state === 'whole').sort(byAge);

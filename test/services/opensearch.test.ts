@@ -53,6 +53,16 @@ storeSuite(
   { checksJson: true, remembers: true },
 );
 
+test('records of very many fields are taken, those of more than an index may have as text', async () => {
+  const warnings: string[] = [];
+  const sink = await open({}, warnings);
+  const wide = (count: number) =>
+    JSON.stringify(Object.fromEntries(Array.from({ length: count }, (_, n) => [`f${n}`, n])));
+  await sink.write(await datasetOf(folder, [wide(3000), wide(6000)], { tag: 'wide' }));
+  expect(await searchReader(server.url).records(`${stem}-wide`)).toEqual([wide(3000), wide(6000)]);
+  expect(warnings).toEqual([expect.stringMatching(/_record, .*: 1 \(first: record 2, \w+\)/)]);
+});
+
 describe('data streams', () => {
   const event = (n: number) => `{"id":"e${n}","n":${n}}`;
 

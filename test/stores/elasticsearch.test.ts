@@ -9,6 +9,7 @@ import { CollectError } from '../../src/errors.ts';
 import type { Sink, Store } from '../../src/stores/store.ts';
 import elasticsearch from '../../src/stores/store_elasticsearch.ts';
 import opensearch from '../../src/stores/store_opensearch.ts';
+import { type Certificates, makeCertificates } from '../support/certificates.ts';
 import { failureOf } from '../support/client.ts';
 import { datasetOf } from '../support/dataset.ts';
 import { json, type Received, reset, type ScriptedServer, serve } from '../support/server.ts';
@@ -16,12 +17,15 @@ import { json, type Received, reset, type ScriptedServer, serve } from '../suppo
 type Variables = Readonly<Record<string, string>>;
 
 let folder = '';
+let certificates: Certificates;
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'cyber-collect-spool-'));
+  certificates = await makeCertificates();
 });
 
 afterAll(async () => {
+  await certificates?.remove();
   await rm(folder, { recursive: true, force: true });
 });
 
@@ -64,6 +68,13 @@ async function engine(...turns: readonly Turn[]): Promise<ScriptedServer & { bul
     );
   });
   return { ...server, bulks: () => server.received.filter(({ url }) => url.pathname.endsWith('/_bulk')) };
+}
+
+function bulkOrNothing(response: ServerResponse, body: string): void {
+  items(
+    response,
+    numbersIn(body).map(() => STORED),
+  );
 }
 
 async function open(server: ScriptedServer, env: Variables = {}, store: Store = elasticsearch): Promise<Sink> {
@@ -288,6 +299,19 @@ describe('what stands in the way is one sentence', () => {
     for (const store of [elasticsearch, opensearch] as readonly Store[]) {
       const error = await failureOf((await open(server, {}, store)).check?.() ?? Promise.resolve());
       expect(error).toMatchObject({ code: 'config', message: expect.stringMatching(/no JSON/) });
+    }
+  });
+
+  test('a certificate of another authority than the one that is named', async () => {
+    for (const store of [elasticsearch, opensearch] as readonly Store[]) {
+      const server = await serve(({ body }, response) => bulkOrNothing(response, body), certificates);
+      const bundle = `STORE_${store.name.toUpperCase()}_CA_BUNDLE`;
+      const trusting = await open(server, { [bundle]: certificates.caFile }, store);
+      expect(await trusting.write(await events(2))).toMatchObject({ records: 2 });
+      for (const env of [{}, { [bundle]: certificates.strangerFile }]) {
+        const error = await failureOf((await open(server, env, store)).check?.() ?? Promise.resolve());
+        expect(error).toMatchObject({ code: 'network', message: expect.stringMatching(/certificate is not trusted/) });
+      }
     }
   });
 
