@@ -206,6 +206,11 @@ export const BLIND: readonly Blindness[] = [
     faults: ['404', 'empty-list', 'dropped-page', 'short-page'],
     because: 'Defender for Endpoint declares no totals, and says with 404 that there are no rows',
   },
+  {
+    where: /^splunk\./,
+    faults: ['empty-list'],
+    because: 'the stream of a search declares no total',
+  },
 ];
 
 /** Faults that pass: nothing may be lost to them. */
