@@ -5,12 +5,14 @@ import { broken, MAX_DEPTH, PIECE, PlainScan, type Scan } from './scan.ts';
 
 /** How records are taken out of a body. */
 export interface RecordOptions {
-  /** Dotted path of the array that holds the records; '' when the body is that array. */
+  /** Dotted path of the array that holds the records, `*` for an element of an array; '' when the body is that array. */
   readonly path: string;
   /** Largest record in bytes. */
   readonly maxRecord?: number;
   /** Makes other bytes of each record. Without it records are passed on as ranges of the body, not copied. */
   readonly edit?: (record: Uint8Array) => Uint8Array;
+  /** Told what stands before the records, as far as it came: the beginning of a JSON text. */
+  readonly begun?: (before: string) => void;
   /** What finds the records; by default the fastest that runs here. */
   readonly scan?: () => Scan;
 }
@@ -126,6 +128,7 @@ export class RecordSplitter implements Splitter {
       else if (byte === QUOTE) this.#string = [];
       else if (byte === OPEN_ARRAY && this.#atRecords()) {
         this.#found = true;
+        this.#options.begun?.(Buffer.from(this.#outside).toString('utf8'));
         this.#scan = this.#options.scan?.() ?? kernelScan() ?? new PlainScan();
         return i + 1;
       } else this.#structure(byte);
@@ -162,9 +165,11 @@ export class RecordSplitter implements Splitter {
 
   #atRecords(): boolean {
     if (this.#found || this.#frames.length !== this.#path.length) return false;
-    return (
-      this.#path.every((key, n) => this.#frames[n]?.object === true && this.#frames[n]?.key === key) && !this.#awaitsKey
-    );
+    const isOn = (key: string, n: number) => {
+      const frame = this.#frames[n];
+      return key === '*' ? frame?.object === false : frame?.object === true && frame.key === key;
+    };
+    return this.#path.every(isOn) && !this.#awaitsKey;
   }
 
   /**
