@@ -86,6 +86,8 @@ export async function main(argv: readonly string[]): Promise<number> {
     .option('-n <records>', 'how many', whole, 5)
     .action((name, options) => ending(import('./commands/peek.ts').then(({ peek }) => peek(name, options))));
 
+  fleet(program, ending);
+
   program
     .command('demo')
     .description('real collectors against a bundled vendor on this machine, into ./data; no credentials, no network')
@@ -106,6 +108,49 @@ export async function main(argv: readonly string[]): Promise<number> {
     return (await import('./commands/fail.ts')).fail(error);
   }
   return code;
+}
+
+/** Commands over the queues of a fleet. */
+function fleet(program: Command, ending: (run: Promise<number>) => Promise<void>): void {
+  const load = () => import('./commands/fleet.ts');
+  const common = (command: Command) =>
+    command
+      .option('--env-file <path>', 'read variables from this file (repeatable); default .env if it is there', many, [])
+      .addOption(outputs(['table', 'json', 'markdown']));
+  const only = (command: Command) => common(command).option('--only <collectors>', 'only these', many, []);
+  only(program.command('worker').description('carry out the runs that are in the queues, until a signal'))
+    .requiredOption('--tenants <files>', 'files of the tenants, as tenants/*.env (repeatable)', patterns)
+    .option('--jobs <n>', 'runs at once', whole, 8)
+    .option('--grace <duration>', 'how long runs under way may take to end after a signal', duration, 120)
+    .option('--idle-exit <duration>', 'end when there was nothing to do for so long', duration)
+    .addOption(new Option('--log-format <format>', 'format of what is said').choices(['text', 'json']).default('text'))
+    .action((options) => ending(load().then(({ worker }) => worker(options))));
+  const queues = program.command('fleet').description('runs of many tenants in queues: Redis or PostgreSQL');
+  only(
+    queues.command('submit').description('put a run for each tenant and collector into the queues; again is harmless'),
+  )
+    .argument('<files...>', 'files of the tenants, as tenants/*.env')
+    .option('--slot <name>', 'what the runs are for; default the hour, as 2026-11-21T03', slot)
+    .option('--spread <duration>', 'over how long the runs are spread', spread, 50 * 60)
+    .option('--limits <file>', 'JSON with limits over all machines, by collector')
+    .action((files, options) => ending(load().then(({ fleetSubmit }) => fleetSubmit(files, options))));
+  common(queues.command('status').description('how many runs are where')).action((options) =>
+    ending(load().then(({ fleetStatus }) => fleetStatus(options))),
+  );
+  common(queues.command('failed').description('runs that wait for a person')).action((options) =>
+    ending(load().then(({ fleetFailed }) => fleetFailed(options))),
+  );
+  common(queues.command('retry').description('put those back into their queues'))
+    .argument('[collector]', 'only of this collector')
+    .action((collector, options) => ending(load().then(({ fleetRetry }) => fleetRetry(collector, options))));
+  for (const name of ['pause', 'resume'] as const) {
+    const what = name === 'pause' ? 'begin no more runs of a collector, on all machines' : 'go on with a collector';
+    common(queues.command(name).description(what))
+      .argument('<collector>')
+      .action((collector, options) =>
+        ending(load().then(({ fleetPause }) => fleetPause(collector, name === 'pause', options))),
+      );
+  }
 }
 
 /** Flags of commands that read the environment. */
@@ -140,8 +185,8 @@ function patterns(value: string, before: readonly string[] = []): readonly strin
 }
 
 function slot(value: string): string {
-  if (!/^[\w.:+-]{1,64}$/.test(value))
-    throw new InvalidArgumentError('write letters, digits and . : + - _, such as 2026-11-21T03.');
+  if (!/^[\w.+-]{1,64}$/.test(value))
+    throw new InvalidArgumentError('write letters, digits and . + - _, such as 2026-11-21T03.');
   return value;
 }
 
@@ -151,6 +196,11 @@ function whole(value: string): number {
 }
 
 const UNITS: Readonly<Record<string, number>> = { '': 1, s: 1, m: 60, h: 3600, d: 86_400 };
+
+/** The same, or none. */
+function spread(value: string): number {
+  return /^0[smhd]?$/.test(value) ? 0 : duration(value);
+}
 
 /** Seconds of `90`, `90s`, `30m`, `6h`, `1d`. */
 function duration(value: string): number {

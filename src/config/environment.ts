@@ -55,7 +55,9 @@ const OF_THE_MACHINE =
 
 /** What a process of one tenant is given of this one's environment: nothing that could be another's credentials. */
 export function inherited(): Readonly<Record<string, string>> {
-  const variables = Object.entries(process.env).filter(([name]) => SHARED.test(name) || OF_THE_MACHINE.test(name));
+  const variables = Object.entries(process.env).filter(
+    ([name]) => name !== 'CYBER_COLLECT_QUEUE' && (SHARED.test(name) || OF_THE_MACHINE.test(name)),
+  );
   return Object.fromEntries(variables.map(([name, value]) => [name, value ?? '']));
 }
 

@@ -46,6 +46,10 @@ export const programShape = {
     'Folders of stores of your own, files called store_NAME.js or .ts, separated by commas',
     optional(),
   ),
+  CYBER_COLLECT_QUEUE: secret(
+    'Where the runs of a fleet are queued: redis://, rediss:// or postgres://; for the commands fleet and worker alone',
+    optional(),
+  ),
   CYBER_COLLECT_ALLOW_READABLE_SECRETS: setting('Take secrets out of files that everyone can read', flag()),
   CYBER_COLLECT_ALLOW_HTTP: setting('Allow plain http:// to hosts other than loopback', flag()),
   CYBER_COLLECT_CA_FILE: setting('PEM file of certificate authorities to trust beside the built-in ones', optional()),
