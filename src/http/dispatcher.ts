@@ -9,6 +9,8 @@ export interface NetworkSettings {
   readonly httpsProxy?: string | undefined;
   readonly noProxy?: string | undefined;
   readonly caFile?: string | undefined;
+  /** Another PEM file of authorities, and the variable that names it. */
+  readonly moreAuthorities?: { readonly variable: string; readonly path: string };
   readonly clientCert?: string | undefined;
   readonly clientKey?: string | undefined;
   /** Seconds. */
@@ -25,10 +27,13 @@ export interface NetworkSettings {
  * @throws {CollectError} config when a PEM file cannot be read
  */
 export function createDispatcher(network: NetworkSettings): Dispatcher {
+  const { caFile, moreAuthorities: more } = network;
+  const authorities = [
+    ...(caFile === undefined ? [] : [pem('CYBER_COLLECT_CA_FILE', caFile)]),
+    ...(more === undefined ? [] : [pem(more.variable, more.path)]),
+  ];
   const connect = {
-    ...(network.caFile === undefined
-      ? {}
-      : { ca: [...rootCertificates, pem('CYBER_COLLECT_CA_FILE', network.caFile)] }),
+    ...(authorities.length === 0 ? {} : { ca: [...rootCertificates, ...authorities] }),
     ...(network.clientCert === undefined ? {} : { cert: pem('CYBER_COLLECT_CLIENT_CERT', network.clientCert) }),
     ...(network.clientKey === undefined ? {} : { key: pem('CYBER_COLLECT_CLIENT_KEY', network.clientKey) }),
   };

@@ -1,0 +1,287 @@
+import { promisify } from 'node:util';
+import { gzip } from 'node:zlib';
+import pLimit from 'p-limit';
+import { type Dispatcher, request } from 'undici';
+import { programShape } from '../config/program.ts';
+import { assertEncrypted, type Values } from '../config/setting.ts';
+import { CollectError } from '../errors.ts';
+import type { Auth, Exchange } from '../http/auth.ts';
+import { readText } from '../http/body.ts';
+import { createDispatcher, networkError } from '../http/dispatcher.ts';
+import { type Headers, header, systemClock } from '../http/pace.ts';
+import { backoff, retryAfter } from '../http/retry.ts';
+import type { Json } from '../json.ts';
+
+/** How the network is reached: variables of the program that stores over HTTP read too. */
+export const networkShape = {
+  CYBER_COLLECT_ALLOW_HTTP: programShape.CYBER_COLLECT_ALLOW_HTTP,
+  CYBER_COLLECT_CA_FILE: programShape.CYBER_COLLECT_CA_FILE,
+  CYBER_COLLECT_CLIENT_CERT: programShape.CYBER_COLLECT_CLIENT_CERT,
+  CYBER_COLLECT_CLIENT_KEY: programShape.CYBER_COLLECT_CLIENT_KEY,
+  HTTP_PROXY: programShape.HTTP_PROXY,
+  HTTPS_PROXY: programShape.HTTPS_PROXY,
+  NO_PROXY: programShape.NO_PROXY,
+} as const;
+
+/** Other names of them. */
+export const networkAliases = { http_proxy: 'HTTP_PROXY', https_proxy: 'HTTPS_PROXY', no_proxy: 'NO_PROXY' } as const;
+
+/** Their values. */
+export type Network = Values<typeof networkShape>;
+
+/** An answer, its body cut where it is long. */
+export interface Reply {
+  readonly status: number;
+  readonly headers: Headers;
+  readonly text: string;
+  readonly json: Json | undefined;
+}
+
+/** What an answer means: `halve` asks for smaller requests, `slow` is taken and asks for patience. */
+export type Judged = 'taken' | 'slow' | 'halve' | 'again' | 'credentials' | CollectError;
+
+/** One request to make until it is answered for good. */
+export interface Message {
+  readonly url: URL;
+  readonly method: 'GET' | 'POST' | 'PUT';
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: Buffer;
+  judge(reply: Reply): Judged;
+}
+
+/** How requests are made. */
+export interface Sending {
+  readonly network: Network;
+  readonly auth?: Auth;
+  readonly gzip: boolean;
+  /** Requests at once. */
+  readonly concurrency: number;
+  /** Tries of one request in all. */
+  readonly tries: number;
+  /** Seconds to the headers of an answer. */
+  readonly timeout: number;
+  /** PEM file of further authorities, and the variable that names it. */
+  readonly ca?: { readonly variable: string; readonly path: string | undefined };
+}
+
+/** Makes requests; those of one sender share tokens, pauses and connections. */
+export interface Sender {
+  /** @throws {CollectError} what stands in the way, once further tries are no use */
+  send(message: Message, signal?: AbortSignal): Promise<{ readonly judged: 'taken' | 'halve'; readonly reply: Reply }>;
+  close(): Promise<void>;
+}
+
+type Tried =
+  | { readonly judged: Judged; readonly reply: Reply; readonly sent: Readonly<Record<string, string>> }
+  | { readonly judged: 'again' | CollectError; readonly error: CollectError; readonly lasting: boolean };
+
+const LASTING_TRIES = 3;
+const ANSWER_TEXT = 256 * 1024;
+const MOST_WAIT = 900_000;
+const SLOW = 2000;
+const MOST_REDIRECTS = 5;
+const squeeze = promisify(gzip);
+
+/** Opens a sender; nothing is sent yet. */
+export function senderOf(sending: Sending): Sender {
+  const dispatcher = dispatcherOf(sending);
+  const closing = new AbortController();
+  const turn = pLimit(sending.concurrency);
+  let pausedUntil = 0;
+
+  function turned<T>(work: () => Promise<T>): Promise<T> {
+    return turn(work);
+  }
+
+  async function wait(until: number, signal: AbortSignal): Promise<void> {
+    for (let left = until - Date.now(); left > 0; left = until - Date.now()) await systemClock.sleep(left, signal);
+  }
+
+  /** Tokens are asked for outside the turns: those who wait for one hold a turn each. */
+  async function until(message: Message, auth: Auth | undefined, signal: AbortSignal) {
+    const enter = message.judge === tokenJudge ? unbounded : turned;
+    const where = `${message.method} ${message.url.pathname}`;
+    let renewed = false;
+    for (let tries = 1; ; tries += 1) {
+      await wait(pausedUntil, signal);
+      const exchange = exchangeOf((asked) => until(asked, undefined, signal));
+      const tried = await enter(() => attempt(message, { dispatcher, sending, auth, exchange, where, signal }));
+      const { judged } = tried;
+      if (judged === 'slow') pausedUntil = Math.max(pausedUntil, Date.now() + SLOW);
+      if ('reply' in tried && (judged === 'taken' || judged === 'slow' || judged === 'halve'))
+        return { judged: judged === 'halve' ? judged : ('taken' as const), reply: tried.reply };
+      if ('sent' in tried && judged === 'credentials' && !renewed && auth?.renew?.(tried.sent) === true) {
+        renewed = true;
+        continue;
+      }
+      if (judged instanceof CollectError) throw judged;
+      if (judged === 'credentials') throw notKnown(where, 'reply' in tried ? tried.reply.status : 0);
+      const most = 'lasting' in tried && tried.lasting ? LASTING_TRIES : sending.tries;
+      if (tries >= most) throw 'error' in tried ? tried.error : givenUp(where, tried.reply.status, tries);
+      const told = 'reply' in tried ? toldBy(tried.reply) : undefined;
+      const at = told ?? Date.now() + backoff(tries);
+      if (at - Date.now() > MOST_WAIT) throw tooLong(where, at - Date.now());
+      if (told !== undefined || ('reply' in tried && tried.reply.status === 429))
+        pausedUntil = Math.max(pausedUntil, at);
+      await wait(at, signal);
+    }
+  }
+
+  return {
+    async send(message, signal) {
+      const both = signal === undefined ? closing.signal : AbortSignal.any([signal, closing.signal]);
+      const body = sending.gzip && message.body.length > 0 ? await squeeze(message.body, { level: 4 }) : message.body;
+      const headers = body === message.body ? message.headers : { ...message.headers, 'content-encoding': 'gzip' };
+      return until({ ...message, body, headers }, sending.auth, both);
+    },
+    async close() {
+      closing.abort(new CollectError('aborted', 'the store was closed'));
+      await dispatcher.destroy();
+    },
+  };
+}
+
+function unbounded<T>(work: () => Promise<T>): Promise<T> {
+  return work();
+}
+
+function dispatcherOf({ network, ca, timeout, concurrency }: Sending): Dispatcher {
+  return createDispatcher({
+    httpProxy: network.HTTP_PROXY,
+    httpsProxy: network.HTTPS_PROXY,
+    noProxy: network.NO_PROXY,
+    caFile: network.CYBER_COLLECT_CA_FILE,
+    clientCert: network.CYBER_COLLECT_CLIENT_CERT,
+    clientKey: network.CYBER_COLLECT_CLIENT_KEY,
+    headersTimeout: timeout,
+    bodyTimeout: timeout,
+    connections: concurrency,
+    ...(ca?.path === undefined ? {} : { moreAuthorities: { variable: ca.variable, path: ca.path } }),
+  });
+}
+
+interface Around {
+  readonly dispatcher: Dispatcher;
+  readonly sending: Sending;
+  readonly auth: Auth | undefined;
+  readonly exchange: Exchange;
+  readonly where: string;
+  readonly signal: AbortSignal;
+}
+
+async function attempt(message: Message, around: Around): Promise<Tried> {
+  const { auth, exchange, where, signal } = around;
+  signal.throwIfAborted();
+  const outgoing = { method: message.method, url: message.url, body: undefined };
+  const sent = auth === undefined ? {} : await auth.headers(outgoing, exchange);
+  try {
+    const reply = await exchanged(message, sent, around);
+    return { judged: message.judge(reply), reply, sent };
+  } catch (cause) {
+    if (signal.aborted) throw signal.reason;
+    const { error, lasting } = networkError(cause, where);
+    const passing = error.code === 'network' || error.code === 'timeout';
+    return { judged: passing ? 'again' : error, error, lasting };
+  }
+}
+
+/** Sends once; a 307 or 308 on the same host is followed, as the body may be sent there again. */
+async function exchanged(
+  { url, method, headers, body }: Message,
+  sent: Readonly<Record<string, string>>,
+  { dispatcher, sending, where }: Around,
+): Promise<Reply> {
+  let target = url;
+  for (let redirects = 0; ; redirects += 1) {
+    assertEncrypted(target, sending.network.CYBER_COLLECT_ALLOW_HTTP);
+    const response = await request(target, {
+      method,
+      dispatcher,
+      headers: { accept: 'application/json', 'user-agent': 'cyber-collect', ...headers, ...sent },
+      ...(method === 'GET' ? {} : { body }),
+    });
+    const { statusCode: status, headers: got } = response;
+    const location = header(got, 'location');
+    if (status < 300 || status > 399 || location === undefined) {
+      const text = await readText(response.body, ANSWER_TEXT, true);
+      return { status, headers: got, text, json: parsed(text) };
+    }
+    response.body.on('error', () => undefined).destroy();
+    const next = URL.canParse(location, target.href) ? new URL(location, target) : undefined;
+    const same = (status === 307 || status === 308) && next?.origin === target.origin;
+    if (next === undefined || !same || redirects === MOST_REDIRECTS) {
+      throw new CollectError('refused', `${where} was answered with ${status}, a redirect that is not followed`, {
+        status,
+        mend: 'set the URL to where the endpoint is',
+      });
+    }
+    target = next;
+  }
+}
+
+/** An auth's own way out: a form or JSON to a whole URL, without credentials. */
+function exchangeOf(send: (message: Message) => Promise<{ readonly reply: Reply }>): Exchange {
+  return async ({ path, method = 'POST', form, body, headers }) => {
+    const text = form === undefined ? JSON.stringify(body ?? null) : new URLSearchParams(form).toString();
+    const type = form === undefined ? 'application/json' : 'application/x-www-form-urlencoded';
+    const { reply } = await send({
+      url: new URL(path),
+      method,
+      headers: { 'content-type': type, ...headers },
+      body: Buffer.from(text),
+      judge: tokenJudge,
+    });
+    return { status: reply.status, headers: reply.headers, body: reply.json };
+  };
+}
+
+function tokenJudge({ status }: Reply): Judged {
+  if (status >= 200 && status < 300) return 'taken';
+  if (status === 400 || status === 401 || status === 403) return 'credentials';
+  return isPassing(status) ? 'again' : refused('the request for a token', status);
+}
+
+/** Whether a status may be another one soon. */
+export function isPassing(status: number): boolean {
+  return status === 408 || status === 425 || status === 429 || (status >= 500 && status !== 501 && status !== 505);
+}
+
+/** The error for an answer that no further try would change. */
+export function refused(what: string, status: number, because?: string, mend?: string): CollectError {
+  const said = `${what} was answered with ${status}${because === undefined ? '' : `: ${because}`}`;
+  return new CollectError('store', said, { status, mend: mend ?? 'check the URL and what the server says in its log' });
+}
+
+function parsed(text: string): Json | undefined {
+  try {
+    return JSON.parse(text) as Json;
+  } catch {
+    return undefined;
+  }
+}
+
+function toldBy({ status, headers }: Reply): number | undefined {
+  if (status !== 429 && status !== 503 && status !== 408) return undefined;
+  return retryAfter(header(headers, 'retry-after'), Date.now(), header(headers, 'date'));
+}
+
+function notKnown(where: string, status: number): CollectError {
+  return new CollectError('credentials', `${where} was answered with ${status}: the credentials are not accepted`, {
+    status,
+    mend: 'check that the token or secret is right, enabled and not expired',
+  });
+}
+
+function givenUp(where: string, status: number, tries: number): CollectError {
+  const said = `${where} was answered with ${status}, ${tries} times`;
+  return new CollectError(status === 429 ? 'throttled' : 'store', said, {
+    status,
+    mend: 'what was collected waits; run again when the server has recovered',
+  });
+}
+
+function tooLong(where: string, wait: number): CollectError {
+  return new CollectError('throttled', `${where}: the server asks to wait ${Math.round(wait / 1000)} seconds`, {
+    mend: 'what was collected waits; run again later',
+  });
+}

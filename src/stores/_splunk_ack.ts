@@ -1,0 +1,75 @@
+import { CollectError } from '../errors.ts';
+import { systemClock } from '../http/pace.ts';
+
+/** Asks which of these are acknowledged; each is told once. */
+export type Poll = (ids: readonly number[], signal: AbortSignal) => Promise<ReadonlySet<number>>;
+
+/** Acknowledgements of one channel. */
+export interface Acknowledgements {
+  /** Whether the events behind an id were indexed in time. */
+  indexed(id: number): Promise<boolean>;
+  close(): void;
+}
+
+interface Waiting {
+  readonly until: number;
+  resolve(indexed: boolean): void;
+  reject(cause: unknown): void;
+}
+
+const FIRST_WAIT = 250;
+const MOST_WAIT = 10_000;
+const MOST_IDS = 1000;
+
+/** Polls for what is awaited, and only then. */
+export function acknowledgements(poll: Poll, patience: number): Acknowledgements {
+  const waiting = new Map<number, Waiting>();
+  const closing = new AbortController();
+  let asking = false;
+
+  async function ask(): Promise<void> {
+    let wait = FIRST_WAIT;
+    while (waiting.size > 0) {
+      await systemClock.sleep(wait, closing.signal);
+      const ids = [...waiting.keys()].slice(0, MOST_IDS);
+      const done = await poll(ids, closing.signal);
+      for (const id of done) settle(id, true);
+      for (const [id, { until }] of waiting) if (until <= Date.now()) settle(id, false);
+      wait = done.size > 0 ? FIRST_WAIT : Math.min(wait * 2, MOST_WAIT, patience / 2);
+    }
+  }
+
+  function settle(id: number, indexed: boolean): void {
+    waiting.get(id)?.resolve(indexed);
+    waiting.delete(id);
+  }
+
+  return {
+    indexed(id) {
+      if (waiting.has(id)) return Promise.reject(twice());
+      const result = new Promise<boolean>((resolve, reject) => {
+        waiting.set(id, { until: Date.now() + patience, resolve, reject });
+      });
+      if (!asking) {
+        asking = true;
+        ask()
+          .catch((cause: unknown) => {
+            for (const { reject } of waiting.values()) reject(cause);
+            waiting.clear();
+          })
+          .finally(() => {
+            asking = false;
+          });
+      }
+      return result;
+    },
+    close: () => closing.abort(new CollectError('aborted', 'the store was closed')),
+  };
+}
+
+/** Two indexers behind one address count for themselves. */
+function twice(): CollectError {
+  return new CollectError('config', 'two requests were given the same acknowledgement', {
+    mend: 'let the load balancer keep a client on one indexer (sticky sessions), or unset STORE_SPLUNK_ACK',
+  });
+}
