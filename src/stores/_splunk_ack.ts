@@ -7,7 +7,7 @@ export type Poll = (ids: readonly number[], signal: AbortSignal) => Promise<Read
 /** Acknowledgements of one channel. */
 export interface Acknowledgements {
   /** Whether the events behind an id were indexed in time. */
-  indexed(id: number): Promise<boolean>;
+  indexed(id: number, signal: AbortSignal): Promise<boolean>;
   close(): void;
 }
 
@@ -20,6 +20,7 @@ interface Waiting {
 const FIRST_WAIT = 250;
 const MOST_WAIT = 10_000;
 const MOST_IDS = 1000;
+const NONE: ReadonlySet<number> = new Set();
 
 /** Polls for what is awaited, and only then. */
 export function acknowledgements(poll: Poll, patience: number): Acknowledgements {
@@ -29,13 +30,20 @@ export function acknowledgements(poll: Poll, patience: number): Acknowledgements
 
   async function ask(): Promise<void> {
     let wait = FIRST_WAIT;
-    while (waiting.size > 0) {
-      await systemClock.sleep(wait, closing.signal);
-      const ids = [...waiting.keys()].slice(0, MOST_IDS);
-      const done = await poll(ids, closing.signal);
-      for (const id of done) settle(id, true);
-      for (const [id, { until }] of waiting) if (until <= Date.now()) settle(id, false);
-      wait = done.size > 0 ? FIRST_WAIT : Math.min(wait * 2, MOST_WAIT, patience / 2);
+    try {
+      while (waiting.size > 0) {
+        await systemClock.sleep(wait, closing.signal);
+        const ids = [...waiting.keys()].slice(0, MOST_IDS);
+        const done = ids.length === 0 ? NONE : await poll(ids, closing.signal);
+        for (const id of done) settle(id, true);
+        for (const [id, { until }] of waiting) if (until <= Date.now()) settle(id, false);
+        wait = done.size > 0 ? FIRST_WAIT : Math.min(wait * 2, MOST_WAIT, patience / 2);
+      }
+    } catch (cause) {
+      for (const { reject } of waiting.values()) reject(cause);
+      waiting.clear();
+    } finally {
+      asking = false;
     }
   }
 
@@ -45,21 +53,19 @@ export function acknowledgements(poll: Poll, patience: number): Acknowledgements
   }
 
   return {
-    indexed(id) {
+    indexed(id, signal) {
       if (waiting.has(id)) return Promise.reject(twice());
       const result = new Promise<boolean>((resolve, reject) => {
         waiting.set(id, { until: Date.now() + patience, resolve, reject });
+        const forget = () => {
+          waiting.delete(id);
+          reject(signal.reason);
+        };
+        signal.addEventListener('abort', forget, { once: true });
       });
       if (!asking) {
         asking = true;
-        ask()
-          .catch((cause: unknown) => {
-            for (const { reject } of waiting.values()) reject(cause);
-            waiting.clear();
-          })
-          .finally(() => {
-            asking = false;
-          });
+        ask();
       }
       return result;
     },

@@ -162,7 +162,7 @@ function connect(settings: Settings): Splunk {
           const judge = (reply: Reply) => judged(reply, what, batch, ack);
           const { judged: taken, reply } = await sender.send({ url, method: 'POST', headers, body, judge }, signal);
           if (taken === 'halve' || acks === undefined) return taken;
-          if (await acks.indexed(numberAt(reply.json, 'ackId') ?? -1)) return 'taken';
+          if (await acks.indexed(numberAt(reply.json, 'ackId') ?? -1, signal)) return 'taken';
         }
         throw unindexed(batch, settings);
       };
