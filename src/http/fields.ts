@@ -24,6 +24,16 @@ export function rawValue(record: Uint8Array, path: readonly string[]): Uint8Arra
   return start < 0 ? undefined : record.subarray(start, valueEnd(record, start));
 }
 
+/** The members of a record that is an object, in their order: the key, and the bytes of the value. */
+export function* rawMembers(record: Uint8Array): Generator<{ readonly key: string; readonly value: Uint8Array }> {
+  const start = skipSpace(record, 0);
+  if (record[start] !== OPEN_OBJECT) return;
+  for (const member of membersOf(record, start, undefined)) {
+    const key = Buffer.from(record.subarray(member.key, skipString(record, member.key))).toString('utf8');
+    yield { key: String(JSON.parse(key)), value: record.subarray(member.value, member.end) };
+  }
+}
+
 /** Where the value at a path of keys starts in the record that starts at `from`; -1 when it is not there. */
 export function valueStart(bytes: Uint8Array, path: readonly Uint8Array[], from: number): number {
   let at = from;

@@ -7,6 +7,19 @@ import type { Dataset } from './store.ts';
 /** The member that holds what is known of the upload, where a record carries it itself. */
 export const FACTS = '_cyber_collect';
 
+/** Adds to each record what upload it is part of; one that is no object becomes the member `_record`. */
+export function withFacts({ metadata }: Dataset): (record: Buffer, number: number) => Buffer {
+  const { tenancy, tag, upload_id, timestamp, records } = metadata;
+  const facts = `"${FACTS}":${JSON.stringify({ tenancy, tag, upload_id, timestamp, records }).slice(0, -1)},"record":`;
+  return (record, number) => {
+    if (record[0] !== OPEN_OBJECT) {
+      return Buffer.concat([Buffer.from('{"_record":'), record, Buffer.from(`,${facts}${number}}}`)]);
+    }
+    const empty = record.length < 64 && record.subarray(1, -1).toString('latin1').trim() === '';
+    return Buffer.concat([record.subarray(0, -1), Buffer.from(`${empty ? '' : ','}${facts}${number}}}`)]);
+  };
+}
+
 /** A record as it is sent, and its number from 1. */
 export interface Framed {
   readonly number: number;
@@ -25,6 +38,7 @@ export interface Bounds {
 }
 
 const LF = Buffer.from('\n');
+const OPEN_OBJECT = 0x7b;
 
 /**
  * Reads a spool through before anything of it is sent, as nothing sent can be taken back; `see` looks at each record.

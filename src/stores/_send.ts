@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 import pLimit from 'p-limit';
@@ -43,7 +44,7 @@ export type Judged = 'taken' | 'slow' | 'halve' | 'again' | 'credentials' | Coll
 /** One request to make until it is answered for good. */
 export interface Message {
   readonly url: URL;
-  readonly method: 'GET' | 'POST' | 'PUT';
+  readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT';
   readonly headers: Readonly<Record<string, string>>;
   readonly body: Buffer;
   judge(reply: Reply): Judged;
@@ -87,14 +88,23 @@ export function senderOf(sending: Sending): Sender {
   const dispatcher = dispatcherOf(sending);
   const closing = new AbortController();
   const turn = pLimit(sending.concurrency);
+  const ends = new WeakMap<AbortSignal, AbortSignal>();
   let pausedUntil = 0;
+
+  /** One signal for all requests of a write. */
+  function joined(signal: AbortSignal): AbortSignal {
+    const known = ends.get(signal) ?? AbortSignal.any([signal, closing.signal]);
+    setMaxListeners(0, known);
+    ends.set(signal, known);
+    return known;
+  }
 
   function turned<T>(work: () => Promise<T>): Promise<T> {
     return turn(work);
   }
 
-  async function wait(until: number, signal: AbortSignal): Promise<void> {
-    for (let left = until - Date.now(); left > 0; left = until - Date.now()) await systemClock.sleep(left, signal);
+  async function wait(until: () => number, signal: AbortSignal): Promise<void> {
+    for (let left = until() - Date.now(); left > 0; left = until() - Date.now()) await systemClock.sleep(left, signal);
   }
 
   /** Tokens are asked for outside the turns: those who wait for one hold a turn each. */
@@ -103,9 +113,11 @@ export function senderOf(sending: Sending): Sender {
     const where = `${message.method} ${message.url.pathname}`;
     let renewed = false;
     for (let tries = 1; ; tries += 1) {
-      await wait(pausedUntil, signal);
       const exchange = exchangeOf((asked) => until(asked, undefined, signal));
-      const tried = await enter(() => attempt(message, { dispatcher, sending, auth, exchange, where, signal }));
+      const tried = await enter(async () => {
+        await wait(() => pausedUntil, signal);
+        return attempt(message, { dispatcher, sending, auth, exchange, where, signal });
+      });
       const { judged } = tried;
       if (judged === 'slow') pausedUntil = Math.max(pausedUntil, Date.now() + SLOW);
       if ('reply' in tried && (judged === 'taken' || judged === 'slow' || judged === 'halve'))
@@ -123,13 +135,13 @@ export function senderOf(sending: Sending): Sender {
       if (at - Date.now() > MOST_WAIT) throw tooLong(where, at - Date.now());
       if (told !== undefined || ('reply' in tried && tried.reply.status === 429))
         pausedUntil = Math.max(pausedUntil, at);
-      await wait(at, signal);
+      await wait(() => at, signal);
     }
   }
 
   return {
     async send(message, signal) {
-      const both = signal === undefined ? closing.signal : AbortSignal.any([signal, closing.signal]);
+      const both = signal === undefined ? closing.signal : joined(signal);
       const body = sending.gzip && message.body.length > 0 ? await squeeze(message.body, { level: 4 }) : message.body;
       const headers = body === message.body ? message.headers : { ...message.headers, 'content-encoding': 'gzip' };
       return until({ ...message, body, headers }, sending.auth, both);
@@ -198,7 +210,7 @@ async function exchanged(
       method,
       dispatcher,
       headers: { accept: 'application/json', 'user-agent': 'cyber-collect', ...headers, ...sent },
-      ...(method === 'GET' ? {} : { body }),
+      ...(method === 'GET' || method === 'HEAD' ? {} : { body }),
     });
     const { statusCode: status, headers: got } = response;
     const location = header(got, 'location');

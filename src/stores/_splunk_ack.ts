@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { CollectError } from '../errors.ts';
 import { systemClock } from '../http/pace.ts';
 
@@ -54,14 +55,19 @@ export function acknowledgements(poll: Poll, patience: number): Acknowledgements
 
   return {
     indexed(id, signal) {
+      setMaxListeners(0, signal);
       if (waiting.has(id)) return Promise.reject(twice());
       const result = new Promise<boolean>((resolve, reject) => {
-        waiting.set(id, { until: Date.now() + patience, resolve, reject });
         const forget = () => {
           waiting.delete(id);
           reject(signal.reason);
         };
         signal.addEventListener('abort', forget, { once: true });
+        const heard = (indexed: boolean) => {
+          signal.removeEventListener('abort', forget);
+          resolve(indexed);
+        };
+        waiting.set(id, { until: Date.now() + patience, resolve: heard, reject });
       });
       if (!asking) {
         asking = true;
