@@ -1,4 +1,5 @@
 import { rawValue, withoutMember } from '../http/fields.ts';
+import { secondsAt } from './_times.ts';
 import type { Dataset } from './store.ts';
 
 /** How records become events. */
@@ -49,7 +50,7 @@ export function eventsOf(
   const single = making.single?.split('.');
   const timed = making.time?.split('.');
   return (record, number) => {
-    const time = timed === undefined ? started : timeOf(record, timed);
+    const time = timed === undefined ? started : secondsAt(record, timed);
     if (time === undefined) met.timeless += 1;
     const found = paths.flatMap(({ name, path }) => {
       const value = indexable(rawValue(record, path));
@@ -91,25 +92,4 @@ function indexable(raw: Uint8Array | undefined): string | undefined {
   if (!json.startsWith('[')) return JSON.stringify(json);
   const items = JSON.parse(json) as readonly unknown[];
   return items.every((item) => typeof item === 'string') ? json : JSON.stringify(json);
-}
-
-/** Seconds since 1970: of a number, of digits, or of an ISO date, in UTC where it names no zone. */
-function timeOf(record: Buffer, path: readonly string[]): number | undefined {
-  const raw = rawValue(record, path);
-  if (raw === undefined) return undefined;
-  const json = Buffer.from(raw).toString('utf8');
-  const text = json.startsWith('"') ? String(JSON.parse(json)).trim() : json;
-  const seconds = /^\d+(\.\d+)?$/.test(text) ? secondsOf(Number(text)) : dateOf(text) / 1000;
-  return Number.isFinite(seconds) ? Math.round(seconds * 1000) / 1000 : undefined;
-}
-
-/** What would be in the year 5138 is milliseconds. */
-function secondsOf(number: number): number {
-  return number < 1e11 ? number : number / 1000;
-}
-
-function dateOf(text: string): number {
-  if (!/^\d{4}-\d{2}-\d{2}/.test(text)) return Number.NaN;
-  const zoned = /(Z|[+-]\d{2}:?\d{2})$/i.test(text) || text.length === 10;
-  return Date.parse(zoned ? text : `${text.replace(' ', 'T')}Z`);
 }

@@ -242,8 +242,7 @@ function makingOf(settings: Settings, labels: Labels) {
 
 function tell(tag: string, settings: Settings, { whole, timeless, long }: Oddities, { warn }: OpenContext): void {
   const { STORE_SPLUNK_SINGLE_EVENT_COLUMN: single, STORE_SPLUNK_TIME_COLUMN: time } = settings;
-  if (whole > 0) warn(`${tag}: ${whole} records were sent whole, as they have no text in '${single}'`);
-  if (timeless > 0) warn(`${tag}: ${timeless} records have no time in '${time}' and got that of the run`);
-  if (long > 0)
-    warn(`${tag}: ${long} events are longer than 10,000 bytes, where Splunk cuts unless TRUNCATE is raised`);
+  if (whole > 0) warn(`${tag}: records without text in '${single}', which were sent whole: ${whole}`);
+  if (timeless > 0) warn(`${tag}: records without a time in '${time}', which got that of the run: ${timeless}`);
+  if (long > 0) warn(`${tag}: events over 10,000 bytes, which Splunk cuts unless TRUNCATE is raised: ${long}`);
 }

@@ -224,7 +224,7 @@ describe('the receiver', () => {
     expect(events[0]?.body).toEqual({ stringValue: '<13>Mar 4 é "x"' });
     expect(events[0]?.resource['com.splunk.sourcetype']).toBe('text');
     expect(events.slice(1).map(({ body }) => body.kvlistValue?.values.at(-1)?.value.doubleValue)).toEqual([2, 3]);
-    expect(warnings).toEqual(["syslog: 2 records were sent whole, as they have no text in 'line'"]);
+    expect(warnings).toEqual(["syslog: records without text in 'line', which were sent whole: 2"]);
     await sink.close?.();
   });
 
