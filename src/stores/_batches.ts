@@ -5,7 +5,7 @@ import { damaged } from './_rows.ts';
 import type { Dataset } from './store.ts';
 
 /** The member that holds what is known of the upload, where a record carries it itself. */
-export const FACTS = '_cyber_collect';
+const FACTS = '_cyber_collect';
 
 /** Adds to each record what upload it is part of; one that is no object becomes the member `_record`. */
 export function withFacts({ metadata }: Dataset): (record: Buffer, number: number) => Buffer {
@@ -141,7 +141,7 @@ async function sendWhole(batch: Batch, send: Send, signal: AbortSignal): Promise
 }
 
 /** The bytes of a portion. */
-export function sizeOf(batch: Batch): number {
+function sizeOf(batch: Batch): number {
   return batch.reduce((sum, { bytes }) => sum + bytes.length, 0);
 }
 

@@ -83,13 +83,22 @@ const SLOW = 2000;
 const MOST_REDIRECTS = 5;
 const squeeze = promisify(gzip);
 
+/** What the requests of a sender share. */
+interface Open {
+  readonly sending: Sending;
+  readonly dispatcher: Dispatcher;
+  readonly turn: <T>(work: () => Promise<T>) => Promise<T>;
+  /** Epoch milliseconds. */
+  pausedUntil: number;
+}
+
 /** Opens a sender; nothing is sent yet. */
 export function senderOf(sending: Sending): Sender {
+  const limit = pLimit(sending.concurrency);
   const dispatcher = dispatcherOf(sending);
+  const open: Open = { sending, dispatcher, turn: (work) => limit(work), pausedUntil: 0 };
   const closing = new AbortController();
-  const turn = pLimit(sending.concurrency);
   const ends = new WeakMap<AbortSignal, AbortSignal>();
-  let pausedUntil = 0;
 
   /** One signal for all requests of a write. */
   function joined(signal: AbortSignal): AbortSignal {
@@ -99,52 +108,12 @@ export function senderOf(sending: Sending): Sender {
     return known;
   }
 
-  function turned<T>(work: () => Promise<T>): Promise<T> {
-    return turn(work);
-  }
-
-  async function wait(until: () => number, signal: AbortSignal): Promise<void> {
-    for (let left = until() - Date.now(); left > 0; left = until() - Date.now()) await systemClock.sleep(left, signal);
-  }
-
-  /** Tokens are asked for outside the turns: those who wait for one hold a turn each. */
-  async function until(message: Message, auth: Auth | undefined, signal: AbortSignal) {
-    const enter = message.judge === tokenJudge ? unbounded : turned;
-    const where = `${message.method} ${message.url.pathname}`;
-    let renewed = false;
-    for (let tries = 1; ; tries += 1) {
-      const exchange = exchangeOf((asked) => until(asked, undefined, signal));
-      const tried = await enter(async () => {
-        await wait(() => pausedUntil, signal);
-        return attempt(message, { dispatcher, sending, auth, exchange, where, signal });
-      });
-      const { judged } = tried;
-      if (judged === 'slow') pausedUntil = Math.max(pausedUntil, Date.now() + SLOW);
-      if ('reply' in tried && (judged === 'taken' || judged === 'slow' || judged === 'halve'))
-        return { judged: judged === 'halve' ? judged : ('taken' as const), reply: tried.reply };
-      if ('sent' in tried && judged === 'credentials' && !renewed && auth?.renew?.(tried.sent) === true) {
-        renewed = true;
-        continue;
-      }
-      if (judged instanceof CollectError) throw judged;
-      if (judged === 'credentials') throw notKnown(where, 'reply' in tried ? tried.reply.status : 0);
-      const most = 'lasting' in tried && tried.lasting ? LASTING_TRIES : sending.tries;
-      if (tries >= most) throw 'error' in tried ? tried.error : givenUp(where, tried.reply.status, tries);
-      const told = 'reply' in tried ? toldBy(tried.reply) : undefined;
-      const at = told ?? Date.now() + backoff(tries);
-      if (at - Date.now() > MOST_WAIT) throw tooLong(where, at - Date.now());
-      if (told !== undefined || ('reply' in tried && tried.reply.status === 429))
-        pausedUntil = Math.max(pausedUntil, at);
-      await wait(() => at, signal);
-    }
-  }
-
   return {
     async send(message, signal) {
       const both = signal === undefined ? closing.signal : joined(signal);
       const body = sending.gzip && message.body.length > 0 ? await squeeze(message.body, { level: 4 }) : message.body;
       const headers = body === message.body ? message.headers : { ...message.headers, 'content-encoding': 'gzip' };
-      return until({ ...message, body, headers }, sending.auth, both);
+      return answered(open, { ...message, body, headers }, sending.auth, both);
     },
     async close() {
       closing.abort(new CollectError('aborted', 'the store was closed'));
@@ -153,8 +122,47 @@ export function senderOf(sending: Sending): Sender {
   };
 }
 
-function unbounded<T>(work: () => Promise<T>): Promise<T> {
-  return work();
+/** Makes a request until it is answered for good. Tokens are asked for without a turn: who waits for one holds a turn. */
+async function answered(open: Open, message: Message, auth: Auth | undefined, signal: AbortSignal) {
+  const where = `${message.method} ${message.url.pathname}`;
+  const enter: Open['turn'] = message.judge === tokenJudge ? (work) => work() : open.turn;
+  const exchange = exchangeOf((asked) => answered(open, asked, undefined, signal));
+  let renewed = false;
+  for (let tries = 1; ; tries += 1) {
+    const tried = await enter(async () => {
+      await wait(() => open.pausedUntil, signal);
+      return attempt(message, { ...open, auth, exchange, where, signal });
+    });
+    const { judged } = tried;
+    if (judged === 'slow') open.pausedUntil = Math.max(open.pausedUntil, Date.now() + SLOW);
+    if ('reply' in tried && (judged === 'taken' || judged === 'slow' || judged === 'halve'))
+      return { judged: judged === 'halve' ? judged : ('taken' as const), reply: tried.reply };
+    if (judged instanceof CollectError) throw judged;
+    if ('reply' in tried && judged === 'credentials') {
+      if (renewed || auth?.renew?.(tried.sent) !== true) throw notKnown(where, tried.reply.status);
+      renewed = true;
+      continue;
+    }
+    await patience(open, tried, tries, where, signal);
+  }
+}
+
+/** Waits before the next try, or gives up. */
+async function patience(open: Open, tried: Tried, tries: number, where: string, signal: AbortSignal): Promise<void> {
+  const reply = 'reply' in tried ? tried.reply : undefined;
+  const most = 'lasting' in tried && tried.lasting ? Math.min(LASTING_TRIES, open.sending.tries) : open.sending.tries;
+  if (tries >= most) throw 'error' in tried ? tried.error : givenUp(where, tried.reply.status, tries);
+  const told = reply === undefined ? undefined : toldBy(reply);
+  const at = told ?? Date.now() + backoff(tries);
+  if (at - Date.now() > MOST_WAIT) throw tooLong(where, at - Date.now());
+  // What the server says holds for every request.
+  if (told !== undefined || reply?.status === 429) open.pausedUntil = Math.max(open.pausedUntil, at);
+  await wait(() => at, signal);
+}
+
+/** Waits for a moment that may move while it is waited for. */
+async function wait(until: () => number, signal: AbortSignal): Promise<void> {
+  for (let left = until() - Date.now(); left > 0; left = until() - Date.now()) await systemClock.sleep(left, signal);
 }
 
 function dispatcherOf({ network, ca, timeout, concurrency }: Sending): Dispatcher {

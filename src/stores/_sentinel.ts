@@ -71,7 +71,7 @@ function columns(record: Buffer): Columns {
 }
 
 /** A column's name: letters, digits and `_`, a letter first, none that Azure keeps for itself. */
-export function columnOf(key: string): string {
+function columnOf(key: string): string {
   if (RESERVED.has(key) && /^[A-Za-z]/.test(key)) return `${key}_`;
   const plain = key.replaceAll(/[^A-Za-z0-9_]/g, '_');
   return (/^[A-Za-z]/.test(plain) ? plain : `x${plain.startsWith('_') ? '' : '_'}${plain}`).slice(0, MOST_NAME);

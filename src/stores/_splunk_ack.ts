@@ -14,7 +14,7 @@ export interface Acknowledgements {
 
 interface Waiting {
   readonly until: number;
-  resolve(indexed: boolean): void;
+  settle(indexed: boolean): void;
   reject(cause: unknown): void;
 }
 
@@ -30,16 +30,9 @@ export function acknowledgements(poll: Poll, patience: number): Acknowledgements
   let asking = false;
 
   async function ask(): Promise<void> {
-    let wait = FIRST_WAIT;
+    asking = true;
     try {
-      while (waiting.size > 0) {
-        await systemClock.sleep(wait, closing.signal);
-        const ids = [...waiting.keys()].slice(0, MOST_IDS);
-        const done = ids.length === 0 ? NONE : await poll(ids, closing.signal);
-        for (const id of done) settle(id, true);
-        for (const [id, { until }] of waiting) if (until <= Date.now()) settle(id, false);
-        wait = done.size > 0 ? FIRST_WAIT : Math.min(wait * 2, MOST_WAIT, patience / 2);
-      }
+      await pollAll(waiting, poll, patience, closing.signal);
     } catch (cause) {
       for (const { reject } of waiting.values()) reject(cause);
       waiting.clear();
@@ -48,35 +41,45 @@ export function acknowledgements(poll: Poll, patience: number): Acknowledgements
     }
   }
 
-  function settle(id: number, indexed: boolean): void {
-    waiting.get(id)?.resolve(indexed);
-    waiting.delete(id);
-  }
-
   return {
     indexed(id, signal) {
-      setMaxListeners(0, signal);
       if (waiting.has(id)) return Promise.reject(twice());
+      setMaxListeners(0, signal);
       const result = new Promise<boolean>((resolve, reject) => {
         const forget = () => {
           waiting.delete(id);
           reject(signal.reason);
         };
         signal.addEventListener('abort', forget, { once: true });
-        const heard = (indexed: boolean) => {
+        const settle = (indexed: boolean) => {
           signal.removeEventListener('abort', forget);
+          waiting.delete(id);
           resolve(indexed);
         };
-        waiting.set(id, { until: Date.now() + patience, resolve: heard, reject });
+        waiting.set(id, { until: Date.now() + patience, settle, reject });
       });
-      if (!asking) {
-        asking = true;
-        ask();
-      }
+      if (!asking) ask();
       return result;
     },
     close: () => closing.abort(new CollectError('aborted', 'the store was closed')),
   };
+}
+
+/** Asks until nothing is awaited any more, less often while nothing comes. */
+async function pollAll(
+  waiting: ReadonlyMap<number, Waiting>,
+  poll: Poll,
+  patience: number,
+  signal: AbortSignal,
+): Promise<void> {
+  for (let pause = FIRST_WAIT; waiting.size > 0; ) {
+    await systemClock.sleep(pause, signal);
+    const ids = [...waiting.keys()].slice(0, MOST_IDS);
+    const done = ids.length === 0 ? NONE : await poll(ids, signal);
+    for (const id of done) waiting.get(id)?.settle(true);
+    for (const { until, settle } of [...waiting.values()]) if (until <= Date.now()) settle(false);
+    pause = done.size > 0 ? FIRST_WAIT : Math.min(pause * 2, MOST_WAIT, patience / 2);
+  }
 }
 
 /** Two indexers behind one address count for themselves. */

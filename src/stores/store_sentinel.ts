@@ -30,7 +30,7 @@ import { type Dataset, defineStore, namesOf, type OpenContext } from './store.ts
 
 const ENV = {
   STORE_SENTINEL_DCE: setting('URL of the data collection endpoint, or the logs ingestion endpoint of the rule itself'),
-  STORE_SENTINEL_DCR_ID: setting('Immutable ID of the data collection rule, dcr-...'),
+  STORE_SENTINEL_DCR_ID: setting('Immutable ID of the data collection rule, which begins with dcr-'),
   STORE_SENTINEL_DCS: setting('Stream of the rule, a template; a name without Custom- or Microsoft- gets Custom-'),
   STORE_SENTINEL_TENANT_ID: setting('Directory (tenant) ID'),
   STORE_SENTINEL_CLIENT_ID: setting('Application (client) ID'),

@@ -56,7 +56,7 @@ type Settings = Values<typeof ENV>;
 
 const TRIES = 8;
 const UNACKNOWLEDGED = 1000;
-const HELD = 32 * 2 ** 20;
+const HELD = 24 * 2 ** 20;
 const RESENDS = 3;
 
 export default defineStore({
@@ -93,7 +93,7 @@ interface Labels {
 
 interface Splunk {
   readonly settings: Settings;
-  post(dataset: Dataset, labels: Labels): Send;
+  post(labels: Labels): Send;
   probe(): Promise<void>;
   close(): Promise<void>;
 }
@@ -135,7 +135,6 @@ function targetOf(settings: Settings, { tenancy, tag }: TemplateValues): string 
 }
 
 function connect(settings: Settings): Splunk {
-  const ack = settings.STORE_SPLUNK_ACK;
   const channel = randomUUID();
   const sender = senderOf({
     network: settings,
@@ -148,25 +147,12 @@ function connect(settings: Settings): Splunk {
   const headers = {
     authorization: `Splunk ${settings.STORE_SPLUNK_TOKEN}`,
     'content-type': 'application/json',
-    ...(ack || settings.STORE_SPLUNK_RAW ? { 'x-splunk-request-channel': channel } : {}),
+    ...(settings.STORE_SPLUNK_ACK || settings.STORE_SPLUNK_RAW ? { 'x-splunk-request-channel': channel } : {}),
   };
-  const acks = ack ? acknowledged(sender, endpoint(settings, 'ack'), headers, channel, settings) : undefined;
+  const acks = settings.STORE_SPLUNK_ACK ? acknowledged(sender, headers, channel, settings) : undefined;
   return {
     settings,
-    post(_dataset, labels) {
-      const url = settings.STORE_SPLUNK_RAW ? rawUrl(settings, labels) : endpoint(settings, 'event');
-      const what = `POST ${url.pathname}`;
-      return async (batch, signal) => {
-        const body = bodyOf(batch, '\n', '', '\n');
-        for (let sendings = 0; sendings < RESENDS; sendings += 1) {
-          const judge = (reply: Reply) => judged(reply, what, batch, ack);
-          const { judged: taken, reply } = await sender.send({ url, method: 'POST', headers, body, judge }, signal);
-          if (taken === 'halve' || acks === undefined) return taken;
-          if (await acks.indexed(numberAt(reply.json, 'ackId') ?? -1, signal)) return 'taken';
-        }
-        throw unindexed(batch, settings);
-      };
-    },
+    post: (labels) => posting({ settings, sender, headers, acks }, labels),
     async probe() {
       const url = endpoint(settings, 'event');
       const judge = (reply: Reply) => judgedEmpty(reply, `POST ${url.pathname}`);
@@ -179,6 +165,29 @@ function connect(settings: Settings): Splunk {
   };
 }
 
+interface Connection {
+  readonly settings: Settings;
+  readonly sender: Sender;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly acks: Acknowledgements | undefined;
+}
+
+/** Sends portions: each until it is taken or, where that is asked for, acknowledged. */
+function posting({ settings, sender, headers, acks }: Connection, labels: Labels): Send {
+  const url = settings.STORE_SPLUNK_RAW ? rawUrl(settings, labels) : endpoint(settings, 'event');
+  const what = `POST ${url.pathname}`;
+  return async (batch, signal) => {
+    const body = bodyOf(batch, '\n', '', '\n');
+    for (let sendings = 0; sendings < RESENDS; sendings += 1) {
+      const judge = (reply: Reply) => judged(reply, what, batch, acks !== undefined);
+      const { judged: taken, reply } = await sender.send({ url, method: 'POST', headers, body, judge }, signal);
+      if (taken === 'halve' || acks === undefined) return taken;
+      if (await acks.indexed(numberAt(reply.json, 'ackId') ?? -1, signal)) return 'taken';
+    }
+    throw unindexed(batch, settings);
+  };
+}
+
 function rawUrl(settings: Settings, labels: Labels): URL {
   const url = endpoint(settings, 'raw');
   for (const [name, value] of Object.entries(labels)) if (value !== undefined) url.searchParams.set(name, value);
@@ -187,13 +196,12 @@ function rawUrl(settings: Settings, labels: Labels): URL {
 
 function acknowledged(
   sender: Sender,
-  url: URL,
   headers: Readonly<Record<string, string>>,
   channel: string,
   settings: Settings,
 ): Acknowledgements {
-  const place = new URL(url);
-  place.searchParams.set('channel', channel);
+  const url = endpoint(settings, 'ack');
+  url.searchParams.set('channel', channel);
   const what = `POST ${url.pathname}`;
   return acknowledgements(async (ids, signal) => {
     const body = Buffer.from(JSON.stringify({ acks: ids }));
@@ -201,7 +209,7 @@ function acknowledged(
       reply.status === 200 && at(reply.json, 'acks') === undefined
         ? refused(what, 200, 'it says nothing of acknowledgements')
         : judged(reply, what, [], false);
-    const { reply } = await sender.send({ url: place, method: 'POST', headers, body, judge }, signal);
+    const { reply } = await sender.send({ url, method: 'POST', headers, body, judge }, signal);
     return new Set(ids.filter((id) => at(at(reply.json, 'acks'), String(id)) === true));
   }, settings.STORE_SPLUNK_ACK_TIMEOUT * 1000);
 }
@@ -225,7 +233,7 @@ async function write(splunk: Splunk, dataset: Dataset, context: OpenContext) {
   const width = settings.STORE_SPLUNK_ACK
     ? { batches: UNACKNOWLEDGED, bytes: HELD }
     : { batches: settings.STORE_SPLUNK_CONCURRENCY, bytes: HELD };
-  await sendAll(batchesOf(dataset, bounds, frame), width, splunk.post(dataset, labels));
+  await sendAll(batchesOf(dataset, bounds, frame), width, splunk.post(labels));
   tell(dataset.tag, settings, met, context);
   return { at: targetOf(settings, names), records: dataset.metadata.records };
 }

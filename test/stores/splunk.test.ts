@@ -116,6 +116,37 @@ describe('requests', () => {
   });
 });
 
+describe('events', () => {
+  test('have the time of a field, or of the run where that cannot be read', async () => {
+    const server = await serve((_, response) => json(response, FINE));
+    const warnings: string[] = [];
+    const sink = await open(server, { STORE_SPLUNK_TIME_COLUMN: 'at' }, warnings);
+    const times = ['1700000000', '1700000000.125', '1700000000123', '"1700000001"', '"2026-01-02T03:04:05"'];
+    const dates = ['"2026-01-02 03:04:05.5"', '"2026-01-02T03:04:05+02:00"', '"2026-01-02"', '"soon"', 'null'];
+    const lines = [...times, ...dates].map((at) => `{"at":${at}}`);
+    await sink.write(await datasetOf(folder, lines, { metadata: { timestamp: '2026-03-04T05:06:07Z' } }));
+    const lineTimes = server.received[0]?.body
+      .split('\n')
+      .slice(0, -1)
+      .map((line) => JSON.parse(line).time);
+    const [day, run] = [Date.UTC(2026, 0, 2) / 1000, Date.UTC(2026, 2, 4, 5, 6, 7) / 1000];
+    const clock = day + 3 * 3600 + 4 * 60 + 5;
+    expect(lineTimes).toEqual([
+      ...[1700000000, 1700000000.125, 1700000000.123, 1700000001, clock],
+      ...[clock + 0.5, clock - 7200, day, run, run],
+    ]);
+    expect(warnings).toEqual(["okta_users: records without a time in 'at', which got that of the run: 2"]);
+  });
+
+  test('that Splunk may cut are told of', async () => {
+    const server = await serve((_, response) => json(response, FINE));
+    const warnings: string[] = [];
+    const sink = await open(server, {}, warnings);
+    await sink.write(await datasetOf(folder, [`{"pad":"${'x'.repeat(10_000)}"}`, '{}']));
+    expect(warnings).toEqual(['okta_users: events over 10,000 bytes, which Splunk cuts unless TRUNCATE is raised: 1']);
+  });
+});
+
 describe('a write fails', () => {
   test.each([
     [403, { text: 'Invalid token', code: 4 }, 'credentials', /credentials are not accepted/],
