@@ -4,6 +4,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import { beforeAll, describe, expect, it } from 'vitest';
 import type { z } from 'zod';
 import { type Collector, parentOf, tagOf } from '../src/collectors/collector.ts';
+import { astraShape } from '../src/config/astra.ts';
 import { awsShape } from '../src/config/aws.ts';
 import { programAliases, programShape } from '../src/config/program.ts';
 import { factsOf, isRequired, type Shape } from '../src/config/setting.ts';
@@ -255,7 +256,9 @@ describe('variables', () => {
   });
 
   it('belong to one unit, or are declared once for all in src/config', () => {
-    const shared = new Map<string, z.ZodType>([...Object.entries(awsShape), ...Object.entries(programShape)]);
+    const shared = new Map<string, z.ZodType>(
+      [awsShape, astraShape, programShape].flatMap((shape) => Object.entries<z.ZodType>(shape)),
+    );
     const all = units.flatMap(({ name, env }) =>
       Object.entries(env).map(([variable, type]) => ({ name, variable, type })),
     );
