@@ -237,7 +237,8 @@ async function connect(Driver: typeof Client, settings: CassandraSettings): Prom
   } catch (cause) {
     await client.shutdown().catch(() => undefined);
     const bundle = settings.STORE_ASTRA_BUNDLE;
-    if (bundle === undefined || (cause instanceof Error && 'info' in cause)) throw cause; // the driver's own have info
+    // Errors of the network have a code, the driver's own have info: what is left is about what is in the file.
+    if (bundle === undefined || 'code' in (cause as Error) || 'info' in (cause as Error)) throw cause;
     throw new CollectError('config', `${bundle} is no secure connect bundle`, {
       mend: 'download it again from the portal of Astra',
     });

@@ -26,7 +26,7 @@ let certificates: Certificates;
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'cc-cassandra-'));
-  certificates = await makeCertificates();
+  certificates = await makeCertificates('127.0.0.1');
   await reader.connect();
 });
 

@@ -121,8 +121,7 @@ export async function bundleFor(
   const door = await doorTo(point, { tls: certificates });
   const host = await hostId();
   const service = createHttps({ cert, key, ca, requestCert: true, rejectUnauthorized: true }, (_, response) => {
-    const proxy = `localhost:${door.point.split(':')[1]}`;
-    const info = { type: 'sni_proxy', local_dc: dc, contact_points: [host], sni_proxy_address: proxy };
+    const info = { type: 'sni_proxy', local_dc: dc, contact_points: [host], sni_proxy_address: door.point };
     response.end(JSON.stringify({ version: 1, region: 'test', contact_info: info }));
   });
   const port = await listening(service);

@@ -17,7 +17,7 @@ export interface Certificates {
 }
 
 /** Makes an authority and a certificate for `localhost` and 127.0.0.1, by openssl, in a temporary folder. */
-export async function makeCertificates(): Promise<Certificates> {
+export async function makeCertificates(subject = 'localhost'): Promise<Certificates> {
   const folder = await mkdtemp(join(tmpdir(), 'cyber-collect-tls-'));
   const path = (name: string) => join(folder, name);
   const openssl = (...args: readonly string[]) => run('openssl', [...args], { cwd: folder });
@@ -28,7 +28,7 @@ export async function makeCertificates(): Promise<Certificates> {
     );
   await Promise.all([authority('ca'), authority('stranger')]);
   await openssl(
-    ...['req', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-subj', '/CN=localhost'],
+    ...['req', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-subj', `/CN=${subject}`],
     ...['-keyout', 'server.key', '-out', 'server.csr'],
   );
   await writeFile(path('server.ext'), 'subjectAltName=DNS:localhost,IP:127.0.0.1\n');
