@@ -128,6 +128,8 @@ export function pulsarOf(settings: PulsarSettings): Pulsar {
 
 const CONNECT_MS = 30_000;
 const CLOSE_MS = 2000;
+/** Milliseconds that a question which need not be answered may take. */
+const ASKED_MS = 5000;
 
 function authoritiesOf({ STORE_PULSAR_CA_BUNDLE: path }: PulsarSettings): { readonly ca?: string[] } {
   if (path === undefined) return {};
@@ -236,7 +238,13 @@ async function partitionsOf({ origin, agent, headers }: Way, topic: Topic): Prom
   const words = [domain, tenant, namespace, name].map(encodeURIComponent).join('/');
   try {
     const path = `${origin.pathname}/admin/v2/${words}/partitions`.replace('//', '/');
-    const { statusCode, body } = await agent.request({ origin: origin.origin, path, method: 'GET', headers });
+    const { statusCode, body } = await agent.request({
+      origin: origin.origin,
+      path,
+      method: 'GET',
+      headers,
+      headersTimeout: ASKED_MS,
+    });
     const found = (await body.json()) as Json;
     if (statusCode === 404) return 0;
     return statusCode === 200 && isObject(found) && typeof found.partitions === 'number' ? found.partitions : undefined;

@@ -13,7 +13,7 @@ import store from '../../src/stores/store_pulsar.ts';
 import { storeSuite } from '../stores/suite.ts';
 import { root } from '../support/build.ts';
 import { datasetOf } from '../support/dataset.ts';
-import { administer, bridge, namespaceOf, readTopic, recordsIn, service } from '../support/pulsar.ts';
+import { administer, bridge, lastOf, namespaceOf, readTopic, recordsIn, service } from '../support/pulsar.ts';
 
 type Variables = Readonly<Record<string, string>>;
 
@@ -178,10 +178,11 @@ describe('in detail', () => {
     const written = sink.write(dataset).finally(() => {
       done = true;
     });
+    written.catch(() => undefined);
     let cuts = 0;
     for (let last = way.passed(); !done; ) {
       await new Promise((resolve) => setTimeout(resolve, 2));
-      if (cuts >= most || way.passed() - last < 400_000) continue;
+      if (cuts >= most || way.passed() - last < 1_500_000) continue;
       cuts += 1;
       last = way.passed();
       way[breaks]();
@@ -234,8 +235,8 @@ describe('in detail', () => {
         stdio: ['ignore', 'pipe', 'inherit'],
       });
       const ended = once(child, 'exit');
-      const before = seen;
-      while (seen === before && child.exitCode === null) seen = (await readTopic(knowing, topic)).length;
+      const before = await lastOf(knowing, topic);
+      while ((await lastOf(knowing, topic)) === before && child.exitCode === null);
       child.kill('SIGKILL');
       await ended;
       const messages = await readTopic(knowing, topic);
@@ -300,7 +301,7 @@ describe('in detail', () => {
   test('a cluster that takes no sequence ids gets everything all the same, and that is said', async () => {
     const topic = newTopic();
     const { hostname, port } = new URL(service);
-    const old = createServer();
+    const old = createServer((_, response) => response.writeHead(404).end('{}'));
     old.on('upgrade', (request, near) => {
       near.on('error', () => undefined);
       if (request.url?.includes('initialSequenceId')) {

@@ -41,6 +41,11 @@ export async function namespaceOf(deduplicates: boolean): Promise<string> {
   return namespace;
 }
 
+/** The place of the newest message of a topic. */
+export async function lastOf(namespace: string, name: string): Promise<string> {
+  return (await administer('GET', `persistent/${namespace}/${name}/lastMessageId`)).text();
+}
+
 /** Every message of a topic as it is now, oldest first; none where there is no topic. */
 export async function readTopic(namespace: string, name: string): Promise<readonly Seen[]> {
   const answer = await administer('GET', `persistent/${namespace}/${name}/lastMessageId`);
