@@ -74,6 +74,21 @@ export async function main(argv: readonly string[]): Promise<number> {
     .addOption(outputs(['table', 'json', 'markdown']))
     .action((options) => ending(import('./commands/replay.ts').then(({ replay }) => replay(options))));
 
+  environment(program.command('drain').description('take messages from a topic into the other stores, until a signal'))
+    .argument('<source>', 'pulsar, which STORE_PULSAR_URL leads to')
+    .option('--topic <name>', 'the topic; default STORE_PULSAR_TOPIC')
+    .option('--subscription <name>', 'drains of one subscription share the work', 'cyber-collect')
+    .addOption(new Option('--type <type>', 'how they share it').choices(['Shared', 'Key_Shared']).default('Shared'))
+    .option('--tag <name>', 'dataset of messages that name none', 'pulsar_events')
+    .option('--batch <n>', 'messages that are stored together, about', whole, 10_000)
+    .option('--every <duration>', 'how long a message waits for others', duration, 10)
+    .option('--redeliveries <n>', 'tries before what a store refuses becomes a dead letter', whole, 5)
+    .option('--dead-letter <topic>', 'topic of what cannot be stored; default <topic>-dlq')
+    .option('--once', 'end when the topic is empty')
+    .option('--idle-exit <duration>', 'end when no message has come for so long', duration)
+    .addOption(outputs(['table', 'json', 'markdown']))
+    .action((source, options) => ending(import('./commands/drain.ts').then(({ drain }) => drain(source, options))));
+
   environment(
     program.command('verify').description('hold run records, their chain and stored files against each other'),
   )

@@ -73,15 +73,9 @@ export async function deliver(
   dataset: Dataset,
   { stores, outbox, signal }: Destinations,
 ): Promise<readonly Delivery[]> {
-  const write = (store: OpenStore, name: string, work: () => Promise<Written>) =>
-    store.turn(() => attempt(name, () => unlessStopped(work, signal)));
   const deliveries = await Promise.all(
     stores.map(async (store) => {
-      const delivery = await write(store, store.name, async () => {
-        const { error } = await store.caughtUp;
-        if (error !== undefined) throw error;
-        return store.sink.write(dataset);
-      });
+      const delivery = await attempt(store.name, () => writeTo(store, dataset, signal));
       return delivery.error === undefined || signal.aborted ? delivery : keep(dataset, delivery, outbox);
     }),
   );
@@ -89,10 +83,24 @@ export async function deliver(
     stores.map((store) => {
       const { backup } = store.sink;
       if (backup === undefined || dataset.kind === 'events') return [];
-      return write(store, `${store.name} backup`, () => backup.save(dataset));
+      const save = () => unlessStopped(() => backup.save(dataset), signal);
+      return store.turn(() => attempt(`${store.name} backup`, save));
     }),
   );
   return [...deliveries, ...backups.flat()];
+}
+
+/**
+ * Writes a dataset to one store in its turn, behind what waited for it.
+ * @throws {CollectError} what the store says, or the signal's reason
+ */
+export function writeTo(store: OpenStore, dataset: Dataset, signal: AbortSignal): Promise<Written> {
+  const write = async () => {
+    const { error } = await store.caughtUp;
+    if (error !== undefined) throw error;
+    return store.sink.write(dataset);
+  };
+  return store.turn(() => unlessStopped(write, signal));
 }
 
 /** Keeps a dataset that a store did not take; without a place for it, its fault stands alone. */
