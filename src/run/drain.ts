@@ -139,7 +139,8 @@ async function gather(all: Drain): Promise<Batch | 'idle' | 'ended'> {
   let batch: Batch | undefined;
   let whole = true;
   for (;;) {
-    const waits = batch === undefined ? Math.min(IDLE_MS, idleExit * 1000) : batch.began + seconds * 1000 - Date.now();
+    const most = batch === undefined ? IDLE_MS : batch.began + seconds * 1000 - Date.now();
+    const waits = Math.min(most, idleExit * 1000);
     const message = await consumer.next(Math.max(waits, whole ? 0 : ENTRY_MS));
     if (batch !== undefined && (signal.aborted || batch.connection !== consumer.connection())) {
       await discard(batch);
