@@ -1,12 +1,13 @@
 import { createHash } from 'node:crypto';
-import { Readable } from 'node:stream';
+import type { Readable } from 'node:stream';
 import type { GetObjectCommand, PutObjectCommandInput, S3Client, S3ClientConfig } from '@aws-sdk/client-s3';
 import { z } from 'zod';
 import { type AwsIdentity, awsIdentity, awsShape } from '../config/aws.ts';
 import { programShape } from '../config/program.ts';
 import { assertEncrypted, baseUrl, flag, optional, setting, text, type Values } from '../config/setting.ts';
-import { compress, compressionOf, gunzip, unzstd } from '../envelope/encoding.ts';
+import { compressionOf } from '../envelope/encoding.ts';
 import { CollectError } from '../errors.ts';
+import { type Bucket, type Content, fed, opened, wholeChunks } from './_objects.ts';
 import { type Attempt, explained, isMissing, mayPass, placeOf, refusesAcl, regionOf, statusOf } from './_s3_errors.ts';
 
 /** The variables of a bucket and of who uses it. */
@@ -32,17 +33,6 @@ export const bucketShape = {
 /** The values of a bucket's variables. */
 export type BucketSettings = Values<typeof bucketShape>;
 
-/** An object to put, whose content can be produced any number of times. */
-export interface Content {
-  readonly key: string;
-  readonly type: string;
-  /** User metadata: ASCII names and values. */
-  readonly metadata: Readonly<Record<string, string>>;
-  /** Exact length before compression. */
-  readonly length: number;
-  chunks(): AsyncGenerator<Uint8Array>;
-}
-
 /** A small object as it lies there. */
 export interface SmallObject {
   readonly text: string;
@@ -62,18 +52,10 @@ export interface SmallObjects {
   close(): void;
 }
 
-/** A bucket one may use; every error is a sentence. */
-export interface Bucket {
-  /** Puts an object whole or leaves what was there; compressed as the key's end says. */
-  put(content: Content): Promise<void>;
-  /** The bytes of an object, inflated as the key's end says; undefined when it is not there. */
-  get(key: string): Promise<AsyncIterable<Uint8Array> | undefined>;
-  /** The user metadata of an object; undefined when it is not there. */
-  head(key: string): Promise<Readonly<Record<string, string>> | undefined>;
-  delete(key: string): Promise<void>;
+/** A bucket of S3. */
+export interface S3Bucket extends Bucket {
   /** Whether the bucket may be listed. */
   listable(): Promise<boolean>;
-  close(): void;
 }
 
 type Commands = typeof import('@aws-sdk/client-s3');
@@ -117,7 +99,7 @@ export function connectionOf(settings: BucketSettings): { readonly identity: Aws
 }
 
 /** Opens a bucket; nothing is sent yet. */
-export async function openBucket(settings: BucketSettings, warn: (message: string) => void): Promise<Bucket> {
+export async function openBucket(settings: BucketSettings, warn: (message: string) => void): Promise<S3Bucket> {
   const [{ Upload }, s3] = await Promise.all([import('@aws-sdk/lib-storage'), import('@aws-sdk/client-s3')]);
   const { run, close } = connect(s3, settings);
   const bucket = settings.STORE_AWS_S3_BUCKET;
@@ -128,7 +110,7 @@ export async function openBucket(settings: BucketSettings, warn: (message: strin
       return run({ key, done: 'read', ...READING }, async (client, explain) => {
         const found = await client.send(new s3.GetObjectCommand({ Bucket: bucket, Key: key })).catch(unlessMissing);
         if (found === undefined) return undefined;
-        return inflated(translated(found.Body as Readable, explain), placeOf(bucket, key));
+        return opened(found.Body as Readable, placeOf(bucket, key), explain);
       });
     },
     head(key) {
@@ -267,7 +249,8 @@ function configOf(settings: BucketSettings, identity: AwsIdentity, endpoint: URL
 
 function putter(sdk: Sdk, settings: BucketSettings, run: Run, warn: (message: string) => void): Bucket['put'] {
   let acl = /^none$/i.test(settings.STORE_AWS_S3_ACL) ? undefined : settings.STORE_AWS_S3_ACL;
-  return (content) => {
+  return async (content, confirm) => {
+    await confirm(); // an upload whose length is known ends with its last byte
     const needs = ['s3:PutObject', ...(acl === undefined ? [] : ['s3:PutObjectAcl'])];
     return run({ key: content.key, done: 'written', needs }, async (client) => {
       const params = paramsOf(settings, content);
@@ -322,84 +305,6 @@ async function send(sdk: Sdk, client: S3Client, content: Content, params: Params
 
 async function checksumOf(content: Content): Promise<string> {
   const hash = createHash('sha256');
-  try {
-    for await (const chunk of checked(content.chunks(), content)) hash.update(chunk);
-  } catch (error) {
-    throw unreadable(error);
-  }
+  for await (const chunk of wholeChunks(content.chunks(), content)) hash.update(chunk);
   return hash.digest('base64');
-}
-
-/** Runs the content through an upload; when the content itself fails, that is the error. */
-async function fed(content: Content, upload: (body: Readable, signal: AbortSignal) => Promise<void>): Promise<void> {
-  const chunks = content.chunks();
-  const abort = new AbortController();
-  let failure: unknown;
-  const whole = checked(chunks, content, (error) => {
-    failure = unreadable(error);
-  });
-  const body = Readable.from(compress(whole, compressionOf(content.key)), { objectMode: false });
-  body.on('error', () => abort.abort());
-  try {
-    await upload(body, abort.signal);
-  } catch (error) {
-    throw failure ?? error;
-  } finally {
-    body.destroy();
-    await chunks.return(undefined);
-  }
-}
-
-/** The chunks, as long as together they are as long as they should be. */
-async function* checked(
-  chunks: AsyncGenerator<Uint8Array>,
-  { key, length }: Content,
-  failed: (error: unknown) => void = () => undefined,
-): AsyncGenerator<Uint8Array> {
-  function fail(error: unknown): never {
-    failed(error);
-    throw error;
-  }
-  // By hand, as an upload that gives up throws its own error into this generator.
-  for (let size = 0; ; ) {
-    const next = await chunks.next().catch(fail);
-    if (next.done === true) {
-      if (size === length) return;
-      fail(new CollectError('defect', `${key} came out as ${size} bytes, not ${length}`, { mend: 'report it' }));
-    }
-    size += next.value.length;
-    yield next.value;
-  }
-}
-
-function unreadable(failure: unknown): unknown {
-  if (failure instanceof CollectError) return failure;
-  const code = (failure as NodeJS.ErrnoException).code ?? (failure as Error).name;
-  return new CollectError('store', `the spool cannot be read (${code})`, { mend: 'check the disk', cause: failure });
-}
-
-async function* translated(body: AsyncIterable<Uint8Array>, explain: Explain): AsyncGenerator<Uint8Array> {
-  try {
-    yield* body;
-  } catch (error) {
-    throw explain(error);
-  }
-}
-
-function inflated(body: AsyncIterable<Uint8Array>, place: string): AsyncIterable<Uint8Array> {
-  const compression = compressionOf(place);
-  if (compression === 'none') return body;
-  return compression === 'gzip' ? gunzipped(body, place) : unzstd(body, place);
-}
-
-async function* gunzipped(body: AsyncIterable<Uint8Array>, place: string): AsyncGenerator<Uint8Array> {
-  try {
-    yield* gunzip(body);
-  } catch (cause) {
-    if (cause instanceof CollectError) throw cause;
-    throw new CollectError('store', `${place} is no whole gzip`, {
-      mend: 'restore an earlier version of the object',
-      cause,
-    });
-  }
 }
