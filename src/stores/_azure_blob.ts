@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { programShape } from '../config/program.ts';
 import { assertEncrypted, baseUrl, optional, secret, setting, text, type Values } from '../config/setting.ts';
 import { CollectError, type ErrorCode } from '../errors.ts';
-import { type Bucket, bodyOf, type Content, opened } from './_objects.ts';
+import { type Bucket, blocksOf, bodyOf, type Content, opened } from './_objects.ts';
 import { isBroken, type Outlook, passes, patiently } from './_patience.ts';
 
 /** The variables of a container and of who uses it. */
@@ -300,24 +300,6 @@ async function commit(
     if (ours !== undefined && held?.['upload-id'] === ours && held.sha256 === metadata.sha256) return;
     throw thrown;
   }
-}
-
-async function* blocksOf(source: AsyncIterable<Uint8Array>, size: number): AsyncGenerator<Buffer> {
-  let block = Buffer.allocUnsafe(size);
-  let filled = 0;
-  for await (const chunk of source) {
-    for (let at = 0; at < chunk.length; ) {
-      const part = chunk.subarray(at, at + size - filled);
-      block.set(part, filled);
-      filled += part.length;
-      at += part.length;
-      if (filled < size) continue;
-      yield block;
-      block = Buffer.allocUnsafe(size);
-      filled = 0;
-    }
-  }
-  if (filled > 0) yield block.subarray(0, filled);
 }
 
 // What can go wrong

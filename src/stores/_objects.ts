@@ -234,19 +234,34 @@ export function bodyOf(content: Content): AsyncIterable<Uint8Array> {
   return compress(wholeChunks(content.chunks(), content), compressionOf(content.key));
 }
 
-/**
- * Runs the content through an upload; when the content itself fails, or it may not be shown, that is the error.
- * @param confirm called before the body ends, so that an upload that waits for its end shows nothing sooner
- */
+/** The bytes in blocks of one size; the last may be shorter. */
+export async function* blocksOf(source: AsyncIterable<Uint8Array>, size: number): AsyncGenerator<Buffer> {
+  let block = Buffer.allocUnsafe(size);
+  let filled = 0;
+  for await (const chunk of source) {
+    for (let at = 0; at < chunk.length; ) {
+      const part = chunk.subarray(at, at + size - filled);
+      block.set(part, filled);
+      filled += part.length;
+      at += part.length;
+      if (filled < size) continue;
+      yield block;
+      block = Buffer.allocUnsafe(size);
+      filled = 0;
+    }
+  }
+  if (filled > 0) yield block.subarray(0, filled);
+}
+
+/** Runs the content through an upload; when the content itself fails, that is the error. */
 export async function fed(
   content: Content,
   upload: (body: Readable, signal: AbortSignal) => Promise<void>,
-  confirm: () => Promise<void> = unasked,
 ): Promise<void> {
   const chunks = content.chunks();
   const abort = new AbortController();
   let failure: unknown;
-  const whole = wholeChunks(chunks, content, confirm, (error) => {
+  const whole = wholeChunks(chunks, content, (error) => {
     failure = error;
   });
   const body = Readable.from(compress(whole, compressionOf(content.key)), { objectMode: false });
@@ -257,7 +272,7 @@ export async function fed(
     throw failure ?? error;
   } finally {
     body.destroy();
-    await chunks.return(undefined);
+    await chunks.return(undefined); // a body that was never read has not begun
   }
 }
 
@@ -265,7 +280,6 @@ export async function fed(
 export async function* wholeChunks(
   chunks: AsyncGenerator<Uint8Array>,
   { key, length }: Content,
-  confirm: () => Promise<void> = unasked,
   failed: (error: unknown) => void = () => undefined,
 ): AsyncGenerator<Uint8Array> {
   function fail(error: unknown): never {
@@ -273,15 +287,19 @@ export async function* wholeChunks(
     failed(told);
     throw told;
   }
-  // By hand, as an upload that gives up throws its own error into this generator.
-  for (let size = 0; ; ) {
-    const next = await chunks.next().catch(fail);
-    if (next.done === true) {
-      if (size === length) return confirm().catch(fail);
-      fail(new CollectError('defect', `${key} came out as ${size} bytes, not ${length}`, { mend: 'report it' }));
+  try {
+    // By hand, as an upload that gives up throws its own error into this generator.
+    for (let size = 0; ; ) {
+      const next = await chunks.next().catch(fail);
+      if (next.done === true) {
+        if (size === length) return;
+        fail(new CollectError('defect', `${key} came out as ${size} bytes, not ${length}`, { mend: 'report it' }));
+      }
+      size += next.value.length;
+      yield next.value;
     }
-    size += next.value.length;
-    yield next.value;
+  } finally {
+    await chunks.return(undefined);
   }
 }
 
