@@ -15,10 +15,22 @@ export function tableOf(tag: string): string {
   });
 }
 
+/** How records lie in tables: whole, with a column for each key, or both. */
+export const LAYOUTS = ['raw', 'typed', 'both'] as const;
+
+/** The table of a tag that has a column for each key, beside the one of whole records. */
+export function typedOf(tag: string): string {
+  return tag.length <= 57 ? `${tag}_typed` : `${tag.slice(0, 48)}_${shortHash(tag)}_typed`;
+}
+
 /** The view of a tag's newest upload; a long tag is cut and told apart by a hash, as names end at 63 bytes. */
 export function latestOf(tag: string): string {
   if (tag.length <= 56) return `${tag}_latest`;
-  return `${tag.slice(0, 47)}_${createHash('sha256').update(tag).digest('hex').slice(0, 8)}_latest`;
+  return `${tag.slice(0, 47)}_${shortHash(tag)}_latest`;
+}
+
+function shortHash(tag: string): string {
+  return createHash('sha256').update(tag).digest('hex').slice(0, 8);
 }
 
 /** An SQL identifier, quoted. */

@@ -1,16 +1,24 @@
-import { createWriteStream } from 'node:fs';
 import { mkdir, rm, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
-import { pipeline } from 'node:stream/promises';
 import { setTimeout as pause } from 'node:timers/promises';
-import type { DuckDBConnection, DuckDBValue } from '@duckdb/node-api';
+import type { DuckDBConnection } from '@duckdb/node-api';
 import { choice, integer, setting, type Values } from '../config/setting.ts';
-import { assertWhole, spoolChunks, spoolRecords } from '../envelope/spool.ts';
 import { CollectError } from '../errors.ts';
 import { parseTemplate, type TemplateValues } from '../templating/template.ts';
-import { literal, reading, type Source, type Types, typedColumns } from './_duckdb_columns.ts';
-import { mendEscapes, type Tally } from './_escapes.ts';
-import { damaged, latestOf, quoted, tableOf, UPLOADS } from './_rows.ts';
+import {
+  type Engine,
+  engineError,
+  fromSpool,
+  literal,
+  messageOf,
+  openEngine,
+  reading,
+  rowsOf,
+  type Sentence,
+  type Source,
+} from './_duckdb.ts';
+import { type Types, typedColumns } from './_duckdb_table.ts';
+import { damaged, LAYOUTS, latestOf, quoted, tableOf, typedOf, UPLOADS } from './_rows.ts';
 import { type Dataset, defineStore, type Held, namesOf, type OpenContext } from './store.ts';
 
 const ENV = {
@@ -19,9 +27,10 @@ const ENV = {
     'What a snapshot does to earlier ones: append keeps them, replace deletes those of its tenancy',
     choice(['append', 'replace'], 'append'),
   ),
-  STORE_DUCKDB_COLUMNS: setting(
-    'raw: records whole in json_data; typed: a column for each key (numbers too long for a double lose digits)',
-    choice(['raw', 'typed'], 'raw'),
+  STORE_DUCKDB_LAYOUT: setting(
+    'raw: records whole in json_data; typed: a column for each key (long decimals are rounded to doubles); ' +
+      'both: raw, and typed in <tag>_typed',
+    choice(LAYOUTS, 'raw'),
   ),
   STORE_DUCKDB_LOCK_TIMEOUT: setting('Seconds to wait for another process to let go of the file', integer(60)),
   STORE_DUCKDB_BATCH_SIZE: setting(
@@ -37,9 +46,11 @@ export default defineStore({
   title: 'DuckDB file',
   docs: 'https://duckdb.org/docs/stable/data/json/loading_json',
   env: ENV,
+  aliases: { STORE_DUCKDB_COLUMNS: 'STORE_DUCKDB_LAYOUT' },
   example: { STORE_DUCKDB: './data/security.duckdb' },
   targets(settings, _kind, names) {
-    return [`${pathOf(settings, names)} ${tableOf(names.tag)}`];
+    const path = pathOf(settings, names);
+    return tablesOf(settings, tableOf(names.tag)).map(({ table }) => `${path} ${table}`);
   },
   async open(settings, context) {
     const patience = settings.STORE_DUCKDB_LOCK_TIMEOUT * 1000;
@@ -95,8 +106,7 @@ async function inTurn<T>(path: string, work: () => Promise<T>): Promise<T> {
   }
 }
 
-const MEMORY = 256; // MB
-const THREADS = 2;
+const MEMORY = 192; // MB; less fails where keys are looked up
 // Each thread holds a row group until it is full: the default of 122,880 rows takes no notice of the memory limit.
 const ROW_GROUP = 8192;
 
@@ -105,37 +115,28 @@ type Work<T> = (connection: DuckDBConnection) => Promise<T>;
 /** Opens the file late and closes it early: while it is open no other process can even read it. */
 async function withFile<T>(path: string, patience: number, work: Work<T>, readOnly = false): Promise<T> {
   try {
-    const { instance, connection } = await opened(path, patience, readOnly);
+    const engine = await opened(path, patience, readOnly);
     try {
-      const result = await work(connection);
+      const result = await work(engine.connection);
       // Off the main thread, where closing would do it. What is committed stays in the log if this fails.
-      if (!readOnly) await connection.run('CHECKPOINT store').catch(() => undefined);
+      if (!readOnly) await engine.connection.run('CHECKPOINT store').catch(() => undefined);
       return result;
     } finally {
-      connection.closeSync();
-      instance.closeSync();
+      engine.close();
     }
   } catch (cause) {
     throw storeError(path, cause);
   }
 }
 
-async function opened(path: string, patience: number, readOnly: boolean) {
-  const { DuckDBInstance } = await import('@duckdb/node-api');
+async function opened(path: string, patience: number, readOnly: boolean): Promise<Engine> {
   await mkdir(dirname(path), { recursive: true });
-  const instance = await DuckDBInstance.create(':memory:', {
-    memory_limit: `${MEMORY}MB`,
-    threads: String(THREADS),
-    preserve_insertion_order: 'false',
-    autoinstall_known_extensions: 'false',
-    temp_directory: `${path}.tmp`,
-  });
+  const engine = await openEngine(MEMORY, `${path}.tmp`);
   try {
-    const connection = await instance.connect();
-    await attach(connection, path, patience, readOnly ? 'READ_ONLY' : `ROW_GROUP_SIZE ${ROW_GROUP}`);
-    return { instance, connection };
+    await attach(engine.connection, path, patience, readOnly ? 'READ_ONLY' : `ROW_GROUP_SIZE ${ROW_GROUP}`);
+    return engine;
   } catch (cause) {
-    instance.closeSync();
+    engine.close();
     throw cause;
   }
 }
@@ -166,59 +167,28 @@ async function transaction<T>(connection: DuckDBConnection, work: () => Promise<
   }
 }
 
-async function rowsOf(connection: DuckDBConnection, sql: string, values: Record<string, DuckDBValue> = {}) {
-  return (await connection.runAndReadAll(sql, values)).getRowObjectsJson();
-}
-
 // The data
 
-const USUAL = 8 * 2 ** 20;
-
 async function store(path: string, settings: Settings, dataset: Dataset, context: OpenContext): Promise<void> {
-  await assertWhole(dataset.spool);
-  const mended = `${dataset.spool.path}.${dataset.metadata.upload_id}.mended`;
-  const tally: Tally = { replaced: 0 };
-  let notes: readonly string[] = [];
-  let source: Source = { path: dataset.spool.path, largest: Math.min(dataset.spool.bytes, USUAL) };
-  await withFile(path, settings.STORE_DUCKDB_LOCK_TIMEOUT * 1000, async (connection) => {
-    try {
-      for (let attempt = 1; ; attempt += 1) {
-        try {
-          notes = await load(connection, settings, dataset, source);
-          return;
-        } catch (cause) {
-          const message = messageOf(cause);
-          if (attempt > 2) throw cause;
-          if (message.includes('maximum_object_size')) source = await widened(connection, dataset, source);
-          else if (message.includes('surrogate')) source = { ...source, path: await mend(dataset, mended, tally) };
-          else if (message.includes('Out of Memory'))
-            await connection.run(`SET threads = 1; SET memory_limit = '${4 * MEMORY}MB'`);
-          else throw message.includes('Malformed JSON') ? await refusedRecord(path, dataset) : cause;
-        }
-      }
-    } finally {
-      await rm(mended, { force: true });
-    }
-  });
-  for (const note of notes) context.warn(`${path} ${dataset.tag}: ${note}`);
-  if (tally.replaced > 0) {
-    context.warn(
-      `${path} ${dataset.tag}: ${tally.replaced} escapes of lone surrogates became U+FFFD, as DuckDB refuses them`,
+  const at = `${path} ${dataset.tag}`;
+  const notes = await withFile(path, settings.STORE_DUCKDB_LOCK_TIMEOUT * 1000, async (connection) => {
+    const done = await fromSpool({ connection, memory: MEMORY }, dataset, at, (source) =>
+      load(connection, settings, dataset, source),
     );
-  }
+    return [...done.result, ...done.notes];
+  });
+  for (const note of notes) context.warn(`${at}: ${note}`);
 }
 
-/** Room for the longest record, read by one thread. */
-async function widened(connection: DuckDBConnection, { spool }: Dataset, source: Source): Promise<Source> {
-  let largest = source.largest;
-  for await (const record of spoolRecords(spool)) largest = Math.max(largest, record.length + 1);
-  await connection.run(`SET threads = 1; SET memory_limit = '${MEMORY + Math.ceil((largest * 6) / 1e6)}MB'`);
-  return { ...source, largest };
+/** A table of a dataset, and whether it has a column for each key. */
+interface Table {
+  readonly table: string;
+  readonly typed: boolean;
 }
 
-async function mend({ spool }: Dataset, path: string, tally: Tally): Promise<string> {
-  await pipeline(mendEscapes(spoolChunks(spool), false, tally), createWriteStream(path, { mode: 0o600 }));
-  return path;
+function tablesOf({ STORE_DUCKDB_LAYOUT: layout }: Settings, tag: string): readonly Table[] {
+  const own = { table: tag, typed: layout === 'typed' };
+  return layout === 'both' ? [own, { table: typedOf(tag), typed: true }] : [own];
 }
 
 /** Stores the dataset in one transaction; returns what the operator should know. */
@@ -230,8 +200,10 @@ async function load(
 ): Promise<readonly string[]> {
   const { tag, kind, spool, metadata } = dataset;
   return transaction(connection, async () => {
-    const typed = settings.STORE_DUCKDB_COLUMNS === 'typed';
-    const types = await prepared(connection, tag, typed);
+    const tables = tablesOf(settings, tag);
+    const prepare = async (table: Table) => ({ ...table, types: await prepared(connection, table) });
+    const ready = [];
+    for (const table of tables) ready.push(await prepare(table));
     const key = { tag, upload: metadata.upload_id };
     const known = await rowsOf(
       connection,
@@ -240,37 +212,54 @@ async function load(
     );
     if (known.length > 0) return [];
     if (settings.STORE_DUCKDB_MODE === 'replace' && kind === 'snapshot') {
-      await connection.run(`DELETE FROM ${quoted(tag)} WHERE tenancy = $tenancy`, { tenancy: metadata.tenancy });
-      const where = { tag, tenancy: metadata.tenancy };
-      await connection.run(`DELETE FROM ${UPLOADS} WHERE tag = $tag AND tenancy = $tenancy`, where);
+      const { tenancy } = metadata;
+      for (const { table } of tables) {
+        await connection.run(`DELETE FROM ${quoted(table)} WHERE tenancy = $tenancy`, { tenancy });
+      }
+      await connection.run(`DELETE FROM ${UPLOADS} WHERE tag = $tag AND tenancy = $tenancy`, { tag, tenancy });
     }
-    const notes = spool.records === 0 ? [] : await insert(connection, dataset, types, source, typed);
-    await connection.run(
-      `INSERT INTO ${UPLOADS} (tenancy, tag, upload_id, upload_timestamp, records, metadata)
-       VALUES ($tenancy, $tag, $upload::UUID, $stamp::TIMESTAMPTZ, $records::BIGINT, $metadata::JSON)`,
-      {
-        ...key,
-        tenancy: metadata.tenancy,
-        stamp: metadata.timestamp,
-        records: spool.records,
-        metadata: JSON.stringify(metadata),
-      },
-    );
-    await connection.run(viewSql(tag, types)); // a view's columns are fixed when it is made
+    const notes: string[] = [];
+    for (const table of ready) {
+      if (spool.records > 0) notes.push(...(await insert(connection, dataset, table, source)));
+    }
+    await list(connection, dataset);
+    // A view's columns are fixed when it is made.
+    for (const { table, types } of ready) await connection.run(viewSql(tag, table, types));
     await dataset.confirm();
     return notes;
   });
 }
 
-async function insert(connection: DuckDBConnection, dataset: Dataset, types: Types, source: Source, typed: boolean) {
-  const { tag, spool, metadata } = dataset;
+async function list(connection: DuckDBConnection, { tag, spool, metadata }: Dataset): Promise<void> {
+  await connection.run(
+    `INSERT INTO ${UPLOADS} (tenancy, tag, upload_id, upload_timestamp, records, metadata)
+     VALUES ($tenancy, $tag, $upload::UUID, $stamp::TIMESTAMPTZ, $records::BIGINT, $metadata::JSON)`,
+    {
+      tag,
+      upload: metadata.upload_id,
+      tenancy: metadata.tenancy,
+      stamp: metadata.timestamp,
+      records: spool.records,
+      metadata: JSON.stringify(metadata),
+    },
+  );
+}
+
+async function insert(
+  connection: DuckDBConnection,
+  { tag, spool, metadata }: Dataset,
+  { table, typed, types }: Table & { readonly types: Types },
+  source: Source,
+): Promise<readonly string[]> {
   const { names, values, from, notes } = typed
-    ? await typedColumns(connection, tag, types, source)
-    : { names: 'json_data', values: 'json', from: `read_ndjson_objects(${reading(source)})`, notes: [] };
-  const [uploadName, uploadValue] = types.upload_id === undefined ? ['', ''] : ['upload_id, ', '$upload::UUID, '];
+    ? await typedColumns(connection, { tag, table, types, spool, source })
+    : { names: ['json_data'], values: ['json'], from: `read_ndjson_objects(${reading(source)})`, notes: [] };
+  const upload = types.upload_id === undefined ? [] : [['upload_id', '$upload::UUID'] as const];
   const result = await connection.run(
-    `INSERT INTO ${quoted(tag)} (upload_timestamp, tenancy, ${uploadName}${names})
-     SELECT $stamp::${types.upload_timestamp}, $tenancy, ${uploadValue}${values} FROM ${from}`,
+    `INSERT INTO ${quoted(table)}
+       (${['upload_timestamp', 'tenancy', ...upload.map(([name]) => name), ...names].join(', ')})
+     SELECT ${[`$stamp::${types.upload_timestamp}`, '$tenancy', ...upload.map(([, value]) => value), ...values].join(', ')}
+     FROM ${from}`,
     {
       stamp: metadata.timestamp,
       tenancy: metadata.tenancy,
@@ -287,37 +276,40 @@ const FITTING: Readonly<Record<string, readonly string[]>> = {
   json_data: ['JSON', 'VARCHAR'],
 };
 
+// Trying every compression on each row group would take a fifth of the time, and ends with this one.
+const RAW_COLUMN = ', json_data JSON USING COMPRESSION fsst';
+
 /** Makes what is missing of tables, and tells the types of the dataset's table. */
-async function prepared(connection: DuckDBConnection, tag: string, typed: boolean): Promise<Types> {
-  const table = quoted(tag);
+async function prepared(connection: DuckDBConnection, { table: name, typed }: Table): Promise<Types> {
+  const table = quoted(name);
   await connection.run(`CREATE TABLE IF NOT EXISTS ${UPLOADS} (tenancy VARCHAR NOT NULL, tag VARCHAR NOT NULL,
     upload_id UUID NOT NULL, upload_timestamp TIMESTAMPTZ NOT NULL, records BIGINT NOT NULL, metadata JSON NOT NULL,
     stored_at TIMESTAMPTZ NOT NULL DEFAULT now(), PRIMARY KEY (tag, upload_id))`);
   await connection.run(`CREATE TABLE IF NOT EXISTS ${table}
-    (upload_timestamp TIMESTAMPTZ, tenancy VARCHAR, upload_id UUID${typed ? '' : ', json_data JSON'})`);
+    (upload_timestamp TIMESTAMPTZ, tenancy VARCHAR, upload_id UUID${typed ? '' : RAW_COLUMN})`);
   const rows = await rowsOf(connection, `SELECT column_name, column_type FROM (DESCRIBE ${table})`);
   const types = Object.fromEntries(rows.map((row) => [String(row.column_name), String(row.column_type)]));
   if (typed && types.json_data !== undefined) {
-    throw new CollectError('store', `the table ${tag} holds raw records, which typed columns cannot join`, {
-      mend: 'rename that table or set STORE_DUCKDB_COLUMNS=raw',
+    throw new CollectError('store', `the table ${name} holds raw records, which typed columns cannot join`, {
+      mend: 'rename that table, or set STORE_DUCKDB_LAYOUT=raw or both',
     });
   }
-  for (const [name, fitting] of Object.entries(FITTING)) {
-    if (typed && name === 'json_data') continue;
-    const type = types[name];
+  for (const [column, fitting] of Object.entries(FITTING)) {
+    if (typed && column === 'json_data') continue;
+    const type = types[column];
     if (type !== undefined && fitting.includes(type)) continue;
-    const is = type === undefined ? `has no column ${name}` : `has a column ${name} of type ${type}`;
-    throw new CollectError('store', `the table ${tag} ${is}, which does not fit`, {
-      mend: `rename that table, or give it ${name} as ${fitting.join(' or ')}`,
+    const is = type === undefined ? `has no column ${column}` : `has a column ${column} of type ${type}`;
+    throw new CollectError('store', `the table ${name} ${is}, which does not fit`, {
+      mend: `rename that table, or give it ${column} as ${fitting.join(' or ')}`,
     });
   }
   return types;
 }
 
 /** Rows of each tenancy's newest upload: by the list of uploads, or by time where rows do not name their upload. */
-function viewSql(tag: string, types: Types): string {
-  const table = quoted(tag);
-  const head = `CREATE OR REPLACE VIEW ${quoted(latestOf(tag))} AS SELECT t.* FROM ${table} t JOIN`;
+function viewSql(tag: string, name: string, types: Types): string {
+  const table = quoted(name);
+  const head = `CREATE OR REPLACE VIEW ${quoted(latestOf(name))} AS SELECT t.* FROM ${table} t JOIN`;
   if (types.upload_id !== undefined) {
     return `${head} (SELECT tenancy, arg_max(upload_id, (upload_timestamp, stored_at)) AS newest FROM ${UPLOADS}
       WHERE tag = '${tag}' GROUP BY tenancy) u ON t.tenancy = u.tenancy AND t.upload_id = u.newest`;
@@ -354,9 +346,7 @@ async function probe(connection: DuckDBConnection): Promise<void> {
 
 const LOCKED = /Could not set lock|being used by another process/;
 
-const SENTENCES: readonly (readonly [pattern: RegExp, what: string, mend: string])[] = [
-  [/No space left|disk full/i, 'cannot be written: no space left', 'free space on that disk'],
-  [/Permission denied/i, 'cannot be opened: permission denied', 'give this user the right to write there'],
+const SENTENCES: readonly Sentence[] = [
   [/Is a directory/i, 'is a folder', 'set STORE_DUCKDB to the path of a file'],
   [/not a valid DuckDB/i, 'is no DuckDB file', 'set STORE_DUCKDB to another path'],
   [
@@ -364,12 +354,7 @@ const SENTENCES: readonly (readonly [pattern: RegExp, what: string, mend: string
     'was written by another version of DuckDB',
     'update cyber-collect or set another path',
   ],
-  [/Out of Memory/i, 'cannot take the upload: DuckDB ran out of memory', 'exclude the resource with the huge records'],
 ];
-
-function messageOf(cause: unknown): string {
-  return cause instanceof Error ? cause.message : String(cause);
-}
 
 /** A sentence for what DuckDB said, without its words, as they may quote data. */
 function storeError(path: string, cause: unknown): unknown {
@@ -385,32 +370,5 @@ function storeError(path: string, cause: unknown): unknown {
       },
     );
   }
-  for (const [pattern, what, mend] of SENTENCES) {
-    if (pattern.test(message)) return new CollectError('store', `${path} ${what}`, { mend });
-  }
-  const code = (cause as NodeJS.ErrnoException).code;
-  const kind = code ?? /^([A-Z]\w+( \w+)? Error):/.exec(message)?.[1];
-  if (kind === undefined) return cause;
-  return new CollectError('store', `${path} cannot be written (${kind})`, {
-    mend: 'open it with the duckdb program and check it',
-  });
-}
-
-/** Names the record that is no JSON. */
-async function refusedRecord(path: string, { tag, spool }: Dataset): Promise<CollectError> {
-  const decoder = new TextDecoder('utf-8', { fatal: true });
-  let which = 'a record';
-  let number = 0;
-  for await (const record of spoolRecords(spool)) {
-    number += 1;
-    try {
-      JSON.parse(decoder.decode(record));
-    } catch {
-      which = `record ${number}`;
-      break;
-    }
-  }
-  return new CollectError('store', `${path} ${tag}: DuckDB refuses ${which}: it is no valid JSON in UTF-8`, {
-    mend: 'nothing of this upload was stored; report the record to the vendor or exclude the resource',
-  });
+  return engineError(path, cause, SENTENCES, 'open it with the duckdb program and check it');
 }

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
+import { environmentOf, resolveShape } from '../../src/config/environment.ts';
 import type { Sink } from '../../src/stores/store.ts';
 import store from '../../src/stores/store_duckdb.ts';
 import { datasetOf } from '../support/dataset.ts';
@@ -203,7 +204,7 @@ describe('the duckdb store', () => {
   test('typed columns grow with the keys, and a clash becomes JSON and is said', async () => {
     const path = join(folder, "typed 'columns'.duckdb");
     const warnings: string[] = [];
-    const sink = await open({ STORE_DUCKDB: path, STORE_DUCKDB_COLUMNS: 'typed' }, warnings);
+    const sink = await open({ STORE_DUCKDB: path, STORE_DUCKDB_LAYOUT: 'typed' }, warnings);
     const first = [
       '{"id":1,"name":"a","seen":"2026-01-01T00:00:00Z","score":1,"nothing":null,"tenancy":"x",' +
         '"o":{"b":12345678901234567890}}',
@@ -248,9 +249,81 @@ describe('the duckdb store', () => {
     expect(await rows(path, 'SELECT count(*)::INT AS n FROM okta_users')).toEqual([{ n: 4 }]);
   });
 
+  test('typed columns hold what was sent: times, long numbers and texts that only look like others', async () => {
+    const path = join(folder, 'exact.duckdb');
+    const warnings: string[] = [];
+    const sink = await open({ STORE_DUCKDB: path, STORE_DUCKDB_LAYOUT: 'typed' }, warnings);
+    const records = [
+      '{"utc":"2026-01-02T03:04:05.6Z","offset":"2026-01-02T03:04:05+02:00","seven":"2026-01-02T03:04:05.1234567Z",' +
+        '"day":"2026-02-28","odd":"2026-02-30","code":"007","unsigned":18446744073709551615,"huge":123456789012345678901234,' +
+        '"half":9007199254740993,"uuid":"0b6cf5cb-32c7-4b4e-9f64-6f7a9d4b8a11","nul":"a\\u0000b","truth":true}',
+      '{"half":0.5,"code":"8"}',
+    ];
+    await sink.write(await datasetOf(folder, records, { tag: 'exact' }));
+    const types = await rows(path, 'SELECT column_name AS n, column_type AS t FROM (DESCRIBE exact) OFFSET 3');
+    expect(Object.fromEntries(types.map(({ n, t }) => [n, t]))).toEqual({
+      utc: 'TIMESTAMP',
+      offset: 'VARCHAR',
+      seven: 'VARCHAR',
+      day: 'DATE',
+      odd: 'VARCHAR',
+      code: 'VARCHAR',
+      unsigned: 'HUGEINT',
+      huge: 'JSON',
+      half: 'JSON',
+      uuid: 'UUID',
+      nul: 'VARCHAR',
+      truth: 'BOOLEAN',
+    });
+    const read = 'SELECT COLUMNS(*)::VARCHAR FROM exact WHERE day IS NOT NULL';
+    expect((await rows(path, read))[0]).toMatchObject({
+      utc: '2026-01-02 03:04:05.6',
+      offset: '2026-01-02T03:04:05+02:00',
+      seven: '2026-01-02T03:04:05.1234567Z',
+      odd: '2026-02-30',
+      code: '007',
+      unsigned: '18446744073709551615',
+      huge: '123456789012345678901234',
+      half: '9007199254740993',
+      nul: 'a\u0000b',
+    });
+    await sink.write(await datasetOf(folder, ['{"unsigned":1,"utc":"2026-01-02T03:04:05+02:00"}'], { tag: 'exact' }));
+    expect(await rows(path, 'SELECT unsigned, utc::VARCHAR AS utc FROM exact_latest')).toEqual([
+      { unsigned: '1', utc: '"2026-01-02T03:04:05+02:00"' },
+    ]);
+    expect(warnings).toEqual([expect.stringContaining('column utc was TIMESTAMP, is VARCHAR in this upload')]);
+  });
+
+  test('both layouts stand side by side, and come and go together', async () => {
+    const path = join(folder, 'both.duckdb');
+    const settings = { STORE_DUCKDB: path, STORE_DUCKDB_LAYOUT: 'both', STORE_DUCKDB_MODE: 'replace' };
+    const sink = await open(settings);
+    const names = { uuid: 'u', tag: 'okta_users', tenancy: 'acme', at: new Date() };
+    expect(store.targets(z.object(store.env).parse(settings), 'snapshot', names)).toEqual([
+      `${path} okta_users`,
+      `${path} okta_users_typed`,
+    ]);
+    await sink.write(await datasetOf(folder, ['{"id":1,"o":{"a":1.50}}', '{"id":2}']));
+    await sink.write(await datasetOf(folder, ['{"id":3,"o":{"a":1.50}}']));
+    expect(await rows(path, 'SELECT json_data FROM okta_users')).toEqual([{ json_data: '{"id":3,"o":{"a":1.50}}' }]);
+    expect(await rows(path, 'SELECT id, o FROM okta_users_typed')).toEqual([{ id: '3', o: '{"a":1.5}' }]);
+    expect(await rows(path, 'SELECT id FROM okta_users_typed_latest')).toEqual([{ id: '3' }]);
+    const clash = await datasetOf(folder, ['{"Id":1,"id":2}']);
+    await expect(sink.write(clash)).rejects.toThrow(/one name to DuckDB: Id, id/);
+    expect(await rows(path, 'SELECT json_data FROM okta_users_latest')).toHaveLength(1);
+    expect(await rows(path, 'SELECT count(*)::INT AS n FROM cyber_collect_uploads')).toEqual([{ n: 1 }]);
+  });
+
+  test('the older name of the layout still counts', () => {
+    const variables = environmentOf({ STORE_DUCKDB: 'x.duckdb', STORE_DUCKDB_COLUMNS: 'typed' });
+    expect(resolveShape(variables, 'duckdb', store.env, store.aliases).values).toMatchObject({
+      STORE_DUCKDB_LAYOUT: 'typed',
+    });
+  });
+
   test('typed columns take records that are no objects, and refuse what they cannot tell apart', async () => {
     const path = join(folder, 'odd.duckdb');
-    const sink = await open({ STORE_DUCKDB: path, STORE_DUCKDB_COLUMNS: 'typed' });
+    const sink = await open({ STORE_DUCKDB: path, STORE_DUCKDB_LAYOUT: 'typed' });
     await sink.write(await datasetOf(folder, ['1', '"two"', '[3]'], { tag: 'scalars' }));
     expect((await rows(path, 'SELECT json::VARCHAR AS j FROM scalars_latest')).map((row) => row.j).toSorted()).toEqual([
       '"two"',
