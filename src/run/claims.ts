@@ -94,21 +94,7 @@ export async function openClaims(
       const known = desk.claims.get(desk.owners.get(id) ?? '');
       return known === undefined ? undefined : known.stored ? 'stored' : 'claimed';
     },
-    async claim(make) {
-      const lock = await inTurn(desk);
-      try {
-        await look(desk);
-        const claim = await make((id) => desk.owners.has(id));
-        if (claim === undefined) return undefined;
-        const name = nameOf();
-        await writeFile(join(home, `${name}.tmp`), JSON.stringify(claim), { mode: 0o600 });
-        await rename(join(home, `${name}.tmp`), join(home, `${name}.json`));
-        learn(desk, name, claim.ids, false);
-        return { name, claim };
-      } finally {
-        await lock.release();
-      }
-    },
+    claim: (make) => claimed(desk, nameOf, make),
     async done({ name, claim }) {
       await rename(join(home, `${name}.json`), join(home, `${name}.done`));
       learn(desk, name, claim.ids, true);
@@ -117,6 +103,23 @@ export async function openClaims(
     inherit: () => inherit(desk, nameOf),
     forget: (connection, atLeast = SETTLED) => forget(desk, connection, atLeast),
   };
+}
+
+async function claimed(desk: Desk, nameOf: () => string, make: Parameters<Claims['claim']>[0]) {
+  const lock = await inTurn(desk);
+  try {
+    await look(desk);
+    const claim = await make((id) => desk.owners.has(id));
+    if (claim === undefined) return undefined;
+    const name = nameOf();
+    const path = join(desk.home, name);
+    await writeFile(`${path}.tmp`, JSON.stringify(claim), { mode: 0o600 });
+    await rename(`${path}.tmp`, `${path}.json`);
+    learn(desk, name, claim.ids, false);
+    return { name, claim };
+  } finally {
+    await lock.release();
+  }
 }
 
 async function inTurn({ locks, tenancy, turn }: Desk): Promise<Lock> {

@@ -77,14 +77,16 @@ const IDLE_MS = 5000;
  * under the upload it is written as, so that whoever goes on after a kill writes the same upload again.
  */
 export async function drain(options: DrainOptions): Promise<Drained> {
-  const { pulsar, topic, subscription, type, signal, state, locks, tenancy } = options;
+  const { pulsar, topic, subscription, type, signal, state, locks, log, tenancy } = options;
   const run = randomUUID();
   const place = createHash('sha256')
     .update(`${pulsar.host} ${nameOf(topic)} ${subscription}`)
     .digest('hex')
     .slice(0, 16);
   const life = await locks.take(tenancy, lifeOf(run));
-  const consumer = subscribe(pulsar, { topic, subscription, type, signal });
+  const warn = (message: string) => log('WARNING', 'drain.waits', message);
+  const patient = options.idleExit === undefined;
+  const consumer = subscribe(pulsar, { topic, subscription, type, signal, patient, warn });
   const drained = { batches: 0, messages: 0, records: 0, dead_letters: 0 };
   const stores = new Map<string, readonly OpenStore[]>();
   try {
@@ -200,7 +202,7 @@ async function carryOut(all: Drain, pending: Pending): Promise<void> {
     drained.records += spool.records;
     options.log('INFO', 'drain.stored', `${kept.tag}: ${spool.records} records stored`, { tag: kept.tag });
   }
-  if (dead !== undefined) await sendDead(all, lettersIn(join(path, dead)), folder);
+  if (dead !== undefined) await sendDead(all, () => lettersIn(join(path, dead)), folder);
   await claims.done(pending);
   drained.batches += 1;
   drained.messages += ids.length;
@@ -236,7 +238,7 @@ async function settle(all: Drain, store: OpenStore, dataset: Dataset): Promise<v
       else {
         const letters = await isolated(all, store, dataset);
         assertSomeTaken(letters, dataset);
-        await sendDead(all, letters, `${dataset.metadata.upload_id}-${store.name}`);
+        await sendDead(all, () => letters, `${dataset.metadata.upload_id}-${store.name}`);
       }
       return;
     } catch (thrown) {
@@ -319,25 +321,16 @@ async function* lettersIn(path: string): AsyncGenerator<DeadLetter> {
 }
 
 /** Sends dead letters until their topic has them. */
-async function sendDead(
-  all: Drain,
-  letters: AsyncIterable<DeadLetter> | Iterable<DeadLetter>,
-  series: string,
-): Promise<void> {
+async function sendDead(all: Drain, letters: () => Letters, series: string): Promise<void> {
   const { pulsar, topic, deadLetters, log } = all.options;
-  const kept: DeadLetter[] = [];
-  for await (const letter of letters) kept.push(letter);
-  const to = {
-    topic: deadLetters,
-    series: `cyber-collect-dlq-${series}`,
-    ...{ batch: 1, pending: 100 },
-    warn: (message: string) => log('WARNING', 'drain.warning', message),
-  };
-  for (let tries = 1; kept.length > 0; tries += 1) {
+  const warn = (message: string) => log('WARNING', 'drain.warning', message);
+  const to = { topic: deadLetters, series: `cyber-collect-dlq-${series}`, batch: 1, pending: 100, warn };
+  for (let tries = 1; ; tries += 1) {
+    const sent = { count: 0 };
     try {
-      await publish(pulsar, to, outgoing(kept, nameOf(topic)));
-      all.drained.dead_letters += kept.length;
-      log('ERROR', 'drain.dead-letters', `${kept.length} messages went to ${nameOf(deadLetters)}: ${kept[0]?.reason}`);
+      await publish(pulsar, to, outgoing(letters(), nameOf(topic), sent));
+      all.drained.dead_letters += sent.count;
+      if (sent.count > 0) log('ERROR', 'drain.dead-letters', `${sent.count} messages went to ${nameOf(deadLetters)}`);
       return;
     } catch (thrown) {
       await patience(all, nameOf(deadLetters), thrown, tries);
@@ -345,9 +338,12 @@ async function sendDead(
   }
 }
 
-async function* outgoing(letters: Iterable<DeadLetter>, from: string): AsyncGenerator<Outgoing> {
-  for (const { properties, key, payload, reason } of letters) {
+type Letters = AsyncIterable<DeadLetter> | Iterable<DeadLetter>;
+
+async function* outgoing(letters: Letters, from: string, sent: { count: number }): AsyncGenerator<Outgoing> {
+  for await (const { properties, key, payload, reason } of letters) {
     const told = { ...properties, dead_letter_topic: from, dead_letter_reason: reason.slice(0, 500) };
     yield* parts(Buffer.from(payload, 'base64'), told, key);
+    sent.count += 1;
   }
 }

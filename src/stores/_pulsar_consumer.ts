@@ -19,6 +19,9 @@ export interface Subscribing {
   readonly subscription: string;
   readonly type: 'Shared' | 'Key_Shared';
   readonly signal: AbortSignal;
+  /** Whether to wait for a service that is away for as long as it takes. */
+  readonly patient: boolean;
+  warn(message: string): void;
 }
 
 /** A subscription that is read from; messages come when they are asked for. */
@@ -36,6 +39,7 @@ export interface Consumer {
 /** Messages under way at once: what waits in memory while a batch is stored. */
 const WINDOW = 200;
 const TRIES = 10;
+const WARNED = 4;
 const FIRST_PAUSE = 100;
 const LONGEST_PAUSE = 10_000;
 const AGAIN_MS = 1000;
@@ -64,7 +68,10 @@ export function subscribe(pulsar: Pulsar, from: Subscribing): Consumer {
       const until = Date.now() + within;
       for (;;) {
         if (from.signal.aborted) return undefined;
-        if (state.socket === undefined) await connected(pulsar, from, state);
+        if (state.socket === undefined) {
+          await connected(pulsar, from, state);
+          continue;
+        }
         permit(state);
         const message = state.waiting.shift();
         if (message !== undefined) return message;
@@ -83,8 +90,24 @@ export function subscribe(pulsar: Pulsar, from: Subscribing): Consumer {
   };
 }
 
+/** Connects, which a signal ends without. */
 async function connected(pulsar: Pulsar, from: Subscribing, state: State): Promise<void> {
-  const { topic, subscription, type, signal } = from;
+  const { signal, patient, warn } = from;
+  for (let tries = 1; !signal.aborted; tries += 1) {
+    try {
+      await connection(pulsar, from, state);
+      return;
+    } catch (thrown) {
+      const error = asCollectError(thrown);
+      if (!isPassing(error) || (tries >= TRIES && !patient)) throw error;
+      if (tries === WARNED) warn(`${error.message}; trying again`);
+      const wait = Math.min(FIRST_PAUSE * 2 ** (tries - 1), LONGEST_PAUSE);
+      await pause(wait, undefined, { signal }).catch(() => undefined);
+    }
+  }
+}
+
+async function connection(pulsar: Pulsar, { topic, subscription, type }: Subscribing, state: State): Promise<void> {
   const parameters = {
     subscriptionType: type,
     subscriptionInitialPosition: 'Earliest',
@@ -92,36 +115,25 @@ async function connected(pulsar: Pulsar, from: Subscribing, state: State): Promi
     receiverQueueSize: String(WINDOW),
     negativeAckRedeliveryDelay: String(AGAIN_MS),
   };
-  for (let tries = 1; ; tries += 1) {
-    try {
-      state.permitted = 0;
-      state.waiting.length = 0;
-      const socket: Socket = await pulsar.connect(
-        { kind: 'consumer', topic, subscription, parameters },
-        {
-          message: (message) => {
-            if (!isObject(message.properties)) return;
-            state.permitted -= 1;
-            state.waiting.push(incoming(message));
-            state.wake();
-          },
-          closed: () => {
-            if (state.socket === socket) state.socket = undefined;
-            state.wake();
-          },
-        },
-      );
-      state.socket = socket;
-      state.connections += 1;
-      return;
-    } catch (thrown) {
-      const error = asCollectError(thrown);
-      if (!isPassing(error) || tries >= TRIES || signal.aborted) throw error;
-      await pause(Math.min(FIRST_PAUSE * 2 ** (tries - 1), LONGEST_PAUSE), undefined, { signal }).catch(
-        () => undefined,
-      );
-    }
-  }
+  state.permitted = 0;
+  state.waiting.length = 0;
+  const socket: Socket = await pulsar.connect(
+    { kind: 'consumer', topic, subscription, parameters },
+    {
+      message: (message) => {
+        if (typeof message.messageId !== 'string') return;
+        state.permitted -= 1;
+        state.waiting.push(incoming(message));
+        state.wake();
+      },
+      closed: () => {
+        if (state.socket === socket) state.socket = undefined;
+        state.wake();
+      },
+    },
+  );
+  state.socket = socket;
+  state.connections += 1;
 }
 
 function incoming(message: JsonObject): Incoming {
@@ -131,7 +143,7 @@ function incoming(message: JsonObject): Incoming {
     id,
     position: positionOf(id),
     payload: Buffer.from(String(payload ?? ''), 'base64'),
-    properties: properties as Readonly<Record<string, string>>,
+    properties: isObject(properties) ? (properties as Readonly<Record<string, string>>) : {},
     key: typeof key === 'string' ? key : undefined,
   };
 }

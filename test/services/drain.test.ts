@@ -190,21 +190,25 @@ test('several drains share the work, and go on with what a killed one has left',
   expect(numbersOf(await filed(folder, 'okta_logs'))).toEqual(upTo(total));
 }, 180_000);
 
-test('the parts of a large record find together, whoever of several drains gets them', async () => {
-  const [folder, topic] = [await temporaryFolder(), newTopic()];
-  const large = (n: number) => `{"n":${n},"text":"${'y'.repeat(4_000_000)}"}`;
-  const properties = (n: number) => ({ tag: 'okta_logs', upload_id: 'one', record: String(n) });
-  await ship(
-    topic,
-    upTo(5).map((n) => ({ payload: large(n), properties: properties(n) })),
-  );
-  const drains = [1, 2].map(() => launch(folder, topic, ['--idle-exit', '4']));
-  for (const { ended } of drains) expect((await ended).code).toBe(0);
-  const records = await filed(folder, 'okta_logs');
-  expect(numbersOf(records)).toEqual(upTo(5));
-  expect(records.map(({ text }) => String(text).length)).toEqual(upTo(5).map(() => 4_000_000));
-  expect(await backlog(topic)).toBe(0);
-}, 60_000);
+test.each(['Shared', 'Key_Shared'])(
+  'the parts of a large record find together, whoever of several drains gets them (%s)',
+  async (type) => {
+    const [folder, topic] = [await temporaryFolder(), newTopic()];
+    const large = (n: number) => `{"n":${n},"text":"${'y'.repeat(4_000_000)}"}`;
+    const properties = (n: number) => ({ tag: 'okta_logs', upload_id: 'one', record: String(n) });
+    await ship(
+      topic,
+      upTo(5).map((n) => ({ payload: large(n), properties: properties(n) })),
+    );
+    const drains = [1, 2].map(() => launch(folder, topic, ['--idle-exit', '4', '--type', type]));
+    for (const { ended } of drains) expect((await ended).code).toBe(0);
+    const records = await filed(folder, 'okta_logs');
+    expect(numbersOf(records)).toEqual(upTo(5));
+    expect(records.map(({ text }) => String(text).length)).toEqual(upTo(5).map(() => 4_000_000));
+    expect(await backlog(topic)).toBe(0);
+  },
+  60_000,
+);
 
 describe('what cannot be stored', () => {
   test('is a dead letter at once where it is no JSON, or names a tenancy that is no name', async () => {
