@@ -11,7 +11,7 @@ import { publish } from '../../src/stores/_pulsar_producer.ts';
 import { parts } from '../../src/stores/_pulsar_records.ts';
 import build, { root } from '../support/build.ts';
 import { needed } from '../support/needed.ts';
-import { administer, namespaceOf, readTopic, recordsIn, type Seen, service } from '../support/pulsar.ts';
+import { administer, bridge, namespaceOf, readTopic, recordsIn, type Seen, service } from '../support/pulsar.ts';
 import { filesBelow, temporaryFolder } from '../support/run.ts';
 
 const children: ChildProcess[] = [];
@@ -189,6 +189,31 @@ test('several drains share the work, and go on with what a killed one has left',
   expect(Math.min(...shares)).toBeGreaterThan(0);
   expect(numbersOf(await filed(folder, 'okta_logs'))).toEqual(upTo(total));
 }, 180_000);
+
+test('connections of several drains that break again and again lose and double nothing', async () => {
+  const [folder, topic] = [await temporaryFolder(), newTopic()];
+  const total = 20_000;
+  await ship(topic, numbered(0, total));
+  const way = await bridge();
+  const url = { STORE_PULSAR_URL: way.url };
+  const drains = [1, 2].map(() => launch(folder, topic, ['--batch', '300', '--every', '1'], url));
+  const count = async () => (await filed(folder, 'okta_logs')).length;
+  let cuts = 0;
+  for (let before = 0; before < total; cuts += 1) {
+    await vi.waitFor(async () => expect(await count()).toBeGreaterThan(before), { timeout: 60_000, interval: 20 });
+    before = Math.min((await count()) + 1500, total - 1);
+    way.cut();
+    way.mend();
+    if (before === total - 1) break;
+  }
+  expect(cuts).toBeGreaterThan(3);
+  await vi.waitFor(async () => expect(await backlog(topic)).toBe(0), 60_000);
+  for (const { child } of drains) child.kill('SIGTERM');
+  const ends = await Promise.all(drains.map(({ ended }) => ended));
+  await way.close();
+  expect(ends.map(({ code }) => code)).toEqual([0, 0]);
+  expect(numbersOf(await filed(folder, 'okta_logs'))).toEqual(upTo(total));
+}, 240_000);
 
 test.each(['Shared', 'Key_Shared'])(
   'the parts of a large record find together, whoever of several drains gets them (%s)',
