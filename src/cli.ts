@@ -9,8 +9,6 @@ const LIST = '\nCollectors and stores are switched on by environment variables: 
  */
 export async function main(argv: readonly string[]): Promise<number> {
   let code = 0;
-  // Who listened may be gone, such as head(1); a run still ends its work.
-  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
   const ending = (run: Promise<number>) =>
     run.then((ended) => {
       code = ended;

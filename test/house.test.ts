@@ -320,7 +320,9 @@ const MAY: Readonly<Record<string, readonly string[]>> = {
   simulator: [],
   report: ['config'],
   run: ['config', 'templating', 'envelope', 'http', 'collectors', 'stores', 'report'],
+  fleet: ['config', 'http', 'report', 'run'],
   commands: [
+    'fleet',
     'config',
     'templating',
     'envelope',
@@ -354,7 +356,7 @@ describe('imports', () => {
     );
     keep(
       wrong,
-      'Data goes one way and imports with it: collectors -> http, stores -> envelope, templating and http, run -> all of them, only commands -> run. A store never sees a collector, a collector never sees a store.',
+      'Data goes one way and imports with it: collectors -> http, stores -> envelope, templating and http, run -> all of them, only fleet and commands -> run. A store never sees a collector, a collector never sees a store.',
     );
   });
 
