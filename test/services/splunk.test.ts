@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, open as openFile, rm, stat } from 'node:fs/promises';
 import { createServer, type IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -51,8 +51,13 @@ const front = createServer(async (incoming, answer) => {
   answer.writeHead(passed.status, { 'content-type': 'application/json' }).end(said);
 });
 let folder = '';
+let before = 0;
 
 beforeAll(async () => {
+  before = await stat(received).then(
+    ({ size }) => size,
+    () => 0,
+  );
   folder = await mkdtemp(join(tmpdir(), 'cc-splunk-'));
   await new Promise<void>((done) => front.listen(0, '127.0.0.1', done));
   door.url = `http://127.0.0.1:${(front.address() as AddressInfo).port}`;
@@ -141,10 +146,22 @@ interface Logged {
   readonly time: string | undefined;
 }
 
+/** What the receiver has written since the tests began; what it wrote before may be any amount. */
+async function receivedSince(): Promise<string> {
+  const file = await openFile(received);
+  try {
+    const { size } = await file.stat();
+    const { buffer } = await file.read(Buffer.alloc(Math.max(0, size - before)), 0, undefined, before);
+    return buffer.toString('utf8');
+  } finally {
+    await file.close();
+  }
+}
+
 /** What the receiver has written of a source, as soon as that is as much as is awaited. */
 async function logged(source: string, count: number): Promise<readonly Logged[]> {
   for (let tries = 0; tries < 200; tries += 1) {
-    const found = (await readFile(received, 'utf8'))
+    const found = (await receivedSince())
       .split('\n')
       .filter((line) => line.includes(source) && line.endsWith(']}'))
       .flatMap(recordsOf);
