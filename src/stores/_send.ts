@@ -2,13 +2,12 @@ import { setMaxListeners } from 'node:events';
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 import pLimit from 'p-limit';
-import { type Dispatcher, request } from 'undici';
+import type { Dispatcher } from 'undici';
 import { programShape } from '../config/program.ts';
 import { assertEncrypted, type Values } from '../config/setting.ts';
 import { CollectError } from '../errors.ts';
 import type { Auth, Exchange } from '../http/auth.ts';
 import { readText } from '../http/body.ts';
-import { createDispatcher, networkError } from '../http/dispatcher.ts';
 import { type Headers, header, systemClock } from '../http/pace.ts';
 import { backoff, retryAfter } from '../http/retry.ts';
 import type { Json } from '../json.ts';
@@ -83,8 +82,13 @@ const SLOW = 2000;
 const MOST_REDIRECTS = 5;
 const squeeze = promisify(gzip);
 
+/** What sends, which only those who write should wait for. */
+type Wire = Pick<typeof import('undici'), 'request'> &
+  Pick<typeof import('../http/dispatcher.ts'), 'createDispatcher' | 'networkError'>;
+
 /** What the requests of a sender share. */
 interface Open {
+  readonly wire: Wire;
   readonly sending: Sending;
   readonly dispatcher: Dispatcher;
   readonly turn: <T>(work: () => Promise<T>) => Promise<T>;
@@ -93,10 +97,15 @@ interface Open {
 }
 
 /** Opens a sender; nothing is sent yet. */
-export function senderOf(sending: Sending): Sender {
+export async function senderOf(sending: Sending): Promise<Sender> {
+  const [{ request }, { createDispatcher, networkError }] = await Promise.all([
+    import('undici'),
+    import('../http/dispatcher.ts'),
+  ]);
+  const wire = { request, createDispatcher, networkError };
   const limit = pLimit(sending.concurrency);
-  const dispatcher = dispatcherOf(sending);
-  const open: Open = { sending, dispatcher, turn: (work) => limit(work), pausedUntil: 0 };
+  const dispatcher = dispatcherOf(wire, sending);
+  const open: Open = { wire, sending, dispatcher, turn: (work) => limit(work), pausedUntil: 0 };
   const closing = new AbortController();
   const ends = new WeakMap<AbortSignal, AbortSignal>();
 
@@ -165,8 +174,8 @@ async function wait(until: () => number, signal: AbortSignal): Promise<void> {
   for (let left = until() - Date.now(); left > 0; left = until() - Date.now()) await systemClock.sleep(left, signal);
 }
 
-function dispatcherOf({ network, ca, timeout, concurrency }: Sending): Dispatcher {
-  return createDispatcher({
+function dispatcherOf(wire: Wire, { network, ca, timeout, concurrency }: Sending): Dispatcher {
+  return wire.createDispatcher({
     httpProxy: network.HTTP_PROXY,
     httpsProxy: network.HTTPS_PROXY,
     noProxy: network.NO_PROXY,
@@ -181,6 +190,7 @@ function dispatcherOf({ network, ca, timeout, concurrency }: Sending): Dispatche
 }
 
 interface Around {
+  readonly wire: Wire;
   readonly dispatcher: Dispatcher;
   readonly sending: Sending;
   readonly auth: Auth | undefined;
@@ -190,7 +200,7 @@ interface Around {
 }
 
 async function attempt(message: Message, around: Around): Promise<Tried> {
-  const { auth, exchange, where, signal } = around;
+  const { wire, auth, exchange, where, signal } = around;
   signal.throwIfAborted();
   const outgoing = { method: message.method, url: message.url, body: undefined };
   const sent = auth === undefined ? {} : await auth.headers(outgoing, exchange);
@@ -199,7 +209,7 @@ async function attempt(message: Message, around: Around): Promise<Tried> {
     return { judged: message.judge(reply), reply, sent };
   } catch (cause) {
     if (signal.aborted) throw signal.reason;
-    const { error, lasting } = networkError(cause, where);
+    const { error, lasting } = wire.networkError(cause, where);
     const passing = error.code === 'network' || error.code === 'timeout';
     return { judged: passing ? 'again' : error, error, lasting };
   }
@@ -209,12 +219,12 @@ async function attempt(message: Message, around: Around): Promise<Tried> {
 async function exchanged(
   { url, method, headers, body }: Message,
   sent: Readonly<Record<string, string>>,
-  { dispatcher, sending, where }: Around,
+  { wire, dispatcher, sending, where }: Around,
 ): Promise<Reply> {
   let target = url;
   for (let redirects = 0; ; redirects += 1) {
     assertEncrypted(target, sending.network.CYBER_COLLECT_ALLOW_HTTP);
-    const response = await request(target, {
+    const response = await wire.request(target, {
       method,
       dispatcher,
       headers: { accept: 'application/json', 'user-agent': 'cyber-collect', ...headers, ...sent },

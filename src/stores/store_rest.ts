@@ -71,7 +71,7 @@ export default defineStore({
   },
   async open(settings, context) {
     const auth = authOf(settings);
-    const sender = senderOf({
+    const sender = await senderOf({
       network: settings,
       gzip: settings.STORE_REST_GZIP,
       concurrency: settings.STORE_REST_CONCURRENCY,

@@ -81,7 +81,7 @@ export default defineStore({
     return [placeOf(urlOf(settings, names), names)];
   },
   async open(settings, context) {
-    const sender = senderOf({
+    const sender = await senderOf({
       network: settings,
       auth: authOf(settings),
       gzip: settings.STORE_SENTINEL_GZIP,

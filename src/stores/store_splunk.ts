@@ -75,7 +75,7 @@ export default defineStore({
     return [targetOf(settings, names)];
   },
   async open(settings, context) {
-    const splunk = connect(settings);
+    const splunk = await connect(settings);
     return {
       write: (dataset) => write(splunk, dataset, context),
       check: () => splunk.probe(),
@@ -134,9 +134,9 @@ function targetOf(settings: Settings, { tenancy, tag }: TemplateValues): string 
   return `${href}${index} (${tag} of ${tenancy})`;
 }
 
-function connect(settings: Settings): Splunk {
+async function connect(settings: Settings): Promise<Splunk> {
   const channel = randomUUID();
-  const sender = senderOf({
+  const sender = await senderOf({
     network: settings,
     gzip: settings.STORE_SPLUNK_GZIP,
     concurrency: settings.STORE_SPLUNK_CONCURRENCY,
