@@ -1,3 +1,4 @@
+import { rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path/posix';
 import { Readable } from 'node:stream';
 import { compress, compressionOf, gunzip, unzstd } from '../envelope/encoding.ts';
@@ -5,6 +6,7 @@ import { envelopeChunks, envelopeLength } from '../envelope/envelope.ts';
 import { spoolChunks } from '../envelope/spool.ts';
 import { CollectError } from '../errors.ts';
 import { parseTemplate, type Template, type TemplateValues } from '../templating/template.ts';
+import { tabularOf, writeTabular } from './_tabular.ts';
 import { type Backup, type Dataset, type Kind, namesOf, type OpenContext, type Sink } from './store.ts';
 
 /** An object to put, whose content can be produced any number of times. */
@@ -41,8 +43,15 @@ export interface Layout {
   readonly events: string | undefined;
   /** Key template of the last good copy. */
   readonly backup: string;
-  /** What the three variables are called. */
-  readonly variables: { readonly key: string; readonly events: string; readonly backup: string };
+  /** What of a record is in the columns of a tabular object. */
+  readonly columns: 'typed' | 'raw';
+  /** What the variables are called. */
+  readonly variables: {
+    readonly key: string;
+    readonly events: string;
+    readonly columns: string;
+    readonly backup: string;
+  };
   /** The service, for sentences. */
   readonly service: string;
   /** The permission that deleting takes, for sentences. */
@@ -60,6 +69,7 @@ const PROBE = '.cyber-collect-probe'; // one name: where deleting is not allowed
  */
 export function objectTargets(layout: Layout, kind: Kind, names: TemplateValues): readonly string[] {
   const { main, backup } = keysOf(layout, kind, names);
+  tabularOf(main ?? '');
   return [main, kind === 'events' ? undefined : backup].filter((key) => key !== undefined).map(layout.place);
 }
 
@@ -69,7 +79,7 @@ export function objectSink(bucket: Bucket, layout: Layout, context: OpenContext)
     async write(dataset) {
       const { main, backup } = keysOf(layout, dataset.kind, namesOf(dataset, context));
       if (main !== undefined) {
-        await bucket.put(contentOf(dataset, main), dataset.confirm);
+        await putMain(bucket, layout, { dataset, key: main, warn: context.warn });
         return { at: layout.place(main), records: dataset.metadata.records };
       }
       if (dataset.kind === 'events') return { at: `(not uploaded: ${layout.variables.events} is not set)`, records: 0 };
@@ -163,8 +173,9 @@ function backupTemplate(layout: Layout): Template {
       mend: 'leave %UUID and the times out, and turn on versioning of the bucket to keep earlier copies',
     });
   }
-  if (isLines(template.source)) {
-    throw new CollectError('config', `${named} ends like a file of lines, but the backup is an envelope`, {
+  if (isLines(template.source) || tabularOf(template.source) !== undefined) {
+    const is = isLines(template.source) ? 'a file of lines' : 'a table';
+    throw new CollectError('config', `${named} ends like ${is}, but the backup is an envelope`, {
       mend: 'end it in .json, .json.gz or .json.zst',
     });
   }
@@ -188,13 +199,44 @@ function isLines(key: string): boolean {
   return /\.(ndjson|jsonl)(\.gz|\.zst)?$/.test(key);
 }
 
-function contentOf({ spool, metadata }: Dataset, key: string): Content {
-  const { upload_id, timestamp, sha256, records } = metadata;
+const TABULAR_TYPES = { parquet: 'application/vnd.apache.parquet', csv: 'text/csv', sqlite: 'application/vnd.sqlite3' };
+
+interface Main {
+  readonly dataset: Dataset;
+  readonly key: string;
+  readonly warn: (message: string) => void;
+}
+
+/** Puts the object of a dataset; a tabular one is made in a file beside the spool first. */
+async function putMain(bucket: Bucket, layout: Layout, { dataset, key, warn }: Main): Promise<void> {
+  const format = tabularOf(key);
+  if (format === undefined) return bucket.put(contentOf(dataset, key), dataset.confirm);
+  const target = layout.place(key);
+  const out = `${dataset.spool.path}.${dataset.metadata.upload_id}.${format}`;
+  const { columns, variables } = layout;
+  const plan = { format, compression: 'none', layout: columns, variable: variables.columns, target } as const;
+  try {
+    for (const note of await writeTabular(dataset, plan, out)) warn(`${target}: ${note}`);
+    const made = { ...dataset.spool, path: out, bytes: (await stat(out)).size };
+    const type = compressionOf(key) === 'none' ? TABULAR_TYPES[format] : typeOf(key);
+    const chunks = () => spoolChunks(made);
+    await bucket.put({ key, type, metadata: factsOf(dataset), length: made.bytes, chunks }, dataset.confirm);
+  } finally {
+    await rm(out, { force: true });
+  }
+}
+
+function factsOf({ metadata: { upload_id, timestamp, sha256, records } }: Dataset): Content['metadata'] {
+  return { 'upload-id': upload_id, timestamp, sha256, records: String(records) };
+}
+
+function contentOf(dataset: Dataset, key: string): Content {
+  const { spool, metadata } = dataset;
   const lines = isLines(key);
   return {
     key,
     type: typeOf(key),
-    metadata: { 'upload-id': upload_id, timestamp, sha256, records: String(records) },
+    metadata: factsOf(dataset),
     length: lines ? spool.bytes : envelopeLength(spool, metadata),
     chunks: () => (lines ? spoolChunks(spool) : envelopeChunks(spool, metadata)),
   };

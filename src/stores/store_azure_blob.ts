@@ -1,6 +1,7 @@
 import { optional, setting, text, type Values } from '../config/setting.ts';
 import { blobShape, connectionOf, openContainer } from './_azure_blob.ts';
 import { type Layout, objectSink, objectTargets } from './_objects.ts';
+import { layoutSetting } from './_tabular.ts';
 import { defineStore } from './store.ts';
 
 const { STORE_AZURE_BLOB_CONTAINER, ...rest } = blobShape;
@@ -8,13 +9,14 @@ const { STORE_AZURE_BLOB_CONTAINER, ...rest } = blobShape;
 const ENV = {
   STORE_AZURE_BLOB_CONTAINER,
   STORE_AZURE_BLOB_KEY: setting(
-    'Blob name template; the end picks the format: .json .ndjson .jsonl, each also .gz or .zst; unset = only the backup',
+    'Blob name template; the end picks the format: .json .ndjson .jsonl, each also .gz or .zst; .parquet .csv .sqlite; unset = only the backup',
     optional(),
   ),
   STORE_AZURE_BLOB_KEY_EVENTS: setting(
     'Blob name template for events, which must name each run; unset = STORE_AZURE_BLOB_KEY if that does, else no upload',
     optional(),
   ),
+  STORE_AZURE_BLOB_LAYOUT: layoutSetting(),
   STORE_AZURE_BLOB_BACKUP: setting(
     'Blob name template of the last good copy, which is restored when a dataset fails',
     text('backup/%TAG/%TENANCY.json'),
@@ -49,9 +51,11 @@ function layoutOf(settings: Values<typeof ENV>): Layout {
     key: settings.STORE_AZURE_BLOB_KEY,
     events: settings.STORE_AZURE_BLOB_KEY_EVENTS,
     backup: settings.STORE_AZURE_BLOB_BACKUP,
+    columns: settings.STORE_AZURE_BLOB_LAYOUT,
     variables: {
       key: 'STORE_AZURE_BLOB_KEY',
       events: 'STORE_AZURE_BLOB_KEY_EVENTS',
+      columns: 'STORE_AZURE_BLOB_LAYOUT',
       backup: 'STORE_AZURE_BLOB_BACKUP',
     },
     service: 'Azure',

@@ -7,15 +7,17 @@ import { arrayItems, envelopeChunks } from '../envelope/envelope.ts';
 import { assertWhole, spoolChunks } from '../envelope/spool.ts';
 import { CollectError } from '../errors.ts';
 import { parseTemplate, type TemplateValues } from '../templating/template.ts';
-import { type Dataset, defineStore, type Held, type Kind, namesOf } from './store.ts';
+import { layoutSetting, type TabularFormat, tabularHeld, tabularOf, writeTabular } from './_tabular.ts';
+import { type Dataset, defineStore, type Held, type Kind, namesOf, type OpenContext } from './store.ts';
 
-const FORMATS = ['auto', 'envelope', 'ndjson', 'array'] as const;
+const FORMATS = ['auto', 'envelope', 'ndjson', 'array', 'parquet', 'csv', 'sqlite'] as const;
 type Format = (typeof FORMATS)[number];
 
 interface Settings {
   readonly STORE_FILE: string;
   readonly STORE_FILE_EVENTS: string;
   readonly STORE_FILE_FORMAT: Format;
+  readonly STORE_FILE_LAYOUT: 'typed' | 'raw';
 }
 
 export default defineStore({
@@ -24,7 +26,8 @@ export default defineStore({
   docs: 'https://nodejs.org/api/fs.html',
   env: {
     STORE_FILE: setting(
-      "Path template; the end picks the format: .json .ndjson .jsonl, each also .gz or .zst; 'none' turns the store off",
+      'Path template; the end picks the format: .json .ndjson .jsonl .csv, each also .gz or .zst; .parquet .sqlite .db; ' +
+        "'none' turns the store off",
       text('../data/source/%TAG/%TENANCY.json'),
     ),
     STORE_FILE_EVENTS: setting(
@@ -32,35 +35,39 @@ export default defineStore({
       text('../data/source/%TAG/%TENANCY/%YYYY-%MM-%DD/%UUID.json'),
     ),
     STORE_FILE_FORMAT: setting('Format, where the end of the path should not decide', choice(FORMATS, 'auto')),
+    STORE_FILE_LAYOUT: layoutSetting(),
   },
   example: { STORE_FILE: './data/%TAG/%TENANCY.ndjson.gz' },
   targets(settings, kind, names) {
     if (settings.STORE_FILE === 'none') return undefined;
-    return [pathOf(settings, kind, names)];
+    const path = pathOf(settings, kind, names);
+    formatOf(settings, path);
+    return [path];
   },
   async open(settings, context) {
+    const probe = { uuid: randomUUID(), tag: 'cyber_collect_probe', tenancy: context.tenancy, at: context.at };
+    if (formatOf(settings, pathOf(settings, 'snapshot', probe)) === 'sqlite') {
+      await (await import('./_sqlite.ts')).loadSqlite();
+    }
     return {
       async write(dataset) {
         const path = pathOf(settings, dataset.kind, namesOf(dataset, context));
-        const format = formatOf(settings, path);
-        const plain = format === 'ndjson' && compressionOf(path) === 'none';
-        if (plain) await assertWhole(dataset.spool);
-        const content = plain ? dataset.spool.path : compress(contentOf(dataset, format), compressionOf(path));
+        const content = await contentOf(settings, dataset, path, context);
         const sha256 = await writeWhole(path, dataset.metadata.upload_id, content, () => dataset.confirm());
         return { at: path, records: dataset.metadata.records, sha256: sha256 ?? dataset.spool.sha256 };
       },
       async latest(tag) {
-        return heldBy(
-          pathOf(settings, 'snapshot', { uuid: randomUUID(), tag, tenancy: context.tenancy, at: context.at }),
-        );
+        const names = { uuid: randomUUID(), tag, tenancy: context.tenancy, at: context.at };
+        const path = pathOf(settings, 'snapshot', names);
+        const format = formatOf(settings, path);
+        return isTabular(format) ? tabularHeld(path, format) : heldBy(path);
       },
       async check() {
-        const names = { uuid: randomUUID(), tag: 'cyber_collect_probe', tenancy: context.tenancy, at: context.at };
-        const path = pathOf(settings, 'snapshot', names);
+        const path = pathOf(settings, 'snapshot', probe);
         await writeWhole(path, 'probe', one(Buffer.from('probe')), async () => undefined);
         await rm(path);
         // The folder that only the probe had, if its tag is a folder; one that holds anything stays.
-        if (path.includes(names.tag)) await rmdir(dirname(path)).catch(() => undefined);
+        if (path.includes(probe.tag)) await rmdir(dirname(path)).catch(() => undefined);
       },
     };
   },
@@ -82,12 +89,32 @@ function pathOf(settings: Settings, kind: Kind, names: TemplateValues): string {
 
 function formatOf(settings: Settings, path: string): Exclude<Format, 'auto'> {
   if (settings.STORE_FILE_FORMAT !== 'auto') return settings.STORE_FILE_FORMAT;
-  return /\.(ndjson|jsonl)(\.gz|\.zst)?$/.test(path) ? 'ndjson' : 'envelope';
+  return tabularOf(path) ?? (/\.(ndjson|jsonl)(\.gz|\.zst)?$/.test(path) ? 'ndjson' : 'envelope');
 }
 
-function contentOf({ spool, metadata }: Dataset, format: Exclude<Format, 'auto'>): AsyncIterable<Uint8Array> {
-  if (format === 'ndjson') return spoolChunks(spool);
-  return format === 'array' ? arrayOf(spool) : envelopeChunks(spool, metadata);
+function isTabular(format: Exclude<Format, 'auto'>): format is TabularFormat {
+  return format === 'parquet' || format === 'csv' || format === 'sqlite';
+}
+
+/** What a file is made of: its bytes, the path of a spool that is the content, or someone who makes it. */
+type Content = AsyncIterable<Uint8Array> | string | ((path: string) => Promise<void>);
+
+async function contentOf(settings: Settings, dataset: Dataset, path: string, context: OpenContext): Promise<Content> {
+  const { spool, metadata } = dataset;
+  const format = formatOf(settings, path);
+  const compression = compressionOf(path);
+  if (isTabular(format)) {
+    const layout = settings.STORE_FILE_LAYOUT;
+    const plan = { format, compression, layout, variable: 'STORE_FILE_LAYOUT', target: path, before: path };
+    return async (out) => {
+      for (const note of await writeTabular(dataset, plan, out)) context.warn(`${path}: ${note}`);
+    };
+  }
+  if (format !== 'ndjson')
+    return compress(format === 'array' ? arrayOf(spool) : envelopeChunks(spool, metadata), compression);
+  if (compression !== 'none') return compress(spoolChunks(spool), compression);
+  await assertWhole(spool);
+  return spool.path;
 }
 
 async function* arrayOf(spool: Dataset['spool']): AsyncGenerator<Uint8Array> {
@@ -101,43 +128,63 @@ async function* one(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
 }
 
 /**
- * Writes beside the target and renames: a reader sees the old file whole or the new one whole.
- * @param content the bytes, or the path of a spool that is the content
+ * Writes beside the target and renames: a reader sees the old file whole or the new one whole. The name it has before
+ * begins with a dot, as engines that read a folder of files pass over such.
  * @returns the SHA-256 of the bytes, for a spool undefined
  */
 async function writeWhole(
   path: string,
   upload: string,
-  content: AsyncIterable<Uint8Array> | string,
+  content: Content,
   confirm: () => Promise<void>,
 ): Promise<string | undefined> {
-  const hash = typeof content === 'string' ? undefined : createHash('sha256');
   const temporary = join(dirname(path), `.${basename(path)}.${upload}.tmp`); // engines that read folders pass over it
   try {
     await mkdir(dirname(path), { recursive: true });
     await assertNoLink(path);
     await removeLeftovers(path);
-    if (typeof content === 'string') await linkOrCopy(content, temporary);
-    const file = await open(temporary, typeof content === 'string' ? 'r+' : 'w', 0o600);
-    try {
-      if (typeof content !== 'string') {
-        for await (const chunk of content) {
-          hash?.update(chunk);
-          await writeAll(file, chunk);
-        }
-      }
-      await file.chmod(0o600);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
+    const sha256 = await fill(temporary, content);
     await confirm();
     await rename(temporary, path);
     await rm(temporary, { force: true }); // it stays where it was a link to the same bytes
-    return hash?.digest('hex');
+    return sha256;
   } catch (cause) {
     await rm(temporary, { force: true }).catch(() => undefined);
     throw storeError(path, cause);
+  }
+}
+
+/** Makes a file that stays after a loss of power. */
+async function fill(path: string, content: Content): Promise<string | undefined> {
+  const hash = createHash('sha256');
+  if (typeof content === 'string') await linkOrCopy(content, path);
+  if (typeof content === 'function') await content(path);
+  const made = typeof content === 'string' || typeof content === 'function';
+  const file = await open(path, made ? 'r+' : 'w', 0o600);
+  try {
+    if (typeof content === 'object') {
+      for await (const chunk of content) {
+        hash.update(chunk);
+        await writeAll(file, chunk);
+      }
+    }
+    await file.chmod(0o600);
+    await file.sync();
+    if (typeof content === 'string') return undefined;
+    if (typeof content === 'function') for await (const chunk of readAll(file)) hash.update(chunk);
+    return hash.digest('hex');
+  } finally {
+    await file.close();
+  }
+}
+
+async function* readAll(file: Awaited<ReturnType<typeof open>>): AsyncGenerator<Uint8Array> {
+  const buffer = Buffer.allocUnsafe(2 ** 20);
+  for (let at = 0; ; ) {
+    const { bytesRead } = await file.read(buffer, 0, buffer.length, at);
+    if (bytesRead === 0) return;
+    at += bytesRead;
+    yield buffer.subarray(0, bytesRead);
   }
 }
 
@@ -155,12 +202,13 @@ const LEFT_OVER = 3_600_000;
 /** Temporary files of runs that were killed an hour ago or more. */
 async function removeLeftovers(path: string): Promise<void> {
   const folder = dirname(path);
+  const own = basename(path);
   const names = (await readdir(folder)).filter(
-    (name) => name.startsWith(`.${basename(path)}.`) && name.endsWith('.tmp'),
+    (name) => (name.startsWith(`${own}.`) || name.startsWith(`.${own}.`)) && /\.tmp(\.lock)?$/.test(name),
   );
   for (const name of names) {
-    const { mtimeMs } = await stat(join(folder, name));
-    if (Date.now() - mtimeMs > LEFT_OVER) await rm(join(folder, name), { force: true });
+    const { mtimeMs } = await stat(join(folder, name)).catch(() => ({ mtimeMs: Number.POSITIVE_INFINITY }));
+    if (Date.now() - mtimeMs > LEFT_OVER) await rm(join(folder, name), { recursive: true, force: true });
   }
 }
 

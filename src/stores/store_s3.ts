@@ -3,6 +3,7 @@ import { optional, setting, text, type Values } from '../config/setting.ts';
 import { type Layout, objectSink, objectTargets } from './_objects.ts';
 import { bucketShape, connectionOf, openBucket } from './_s3.ts';
 import { placeOf } from './_s3_errors.ts';
+import { layoutSetting } from './_tabular.ts';
 import { defineStore } from './store.ts';
 
 const { STORE_AWS_S3_BUCKET, ...rest } = bucketShape;
@@ -10,13 +11,15 @@ const { STORE_AWS_S3_BUCKET, ...rest } = bucketShape;
 const ENV = {
   STORE_AWS_S3_BUCKET,
   STORE_AWS_S3_KEY: setting(
-    'Key template; the end picks the format: .json .ndjson .jsonl, each also .gz or .zst; unset = only the backup',
+    'Key template; the end picks the format: .json .ndjson .jsonl .csv, each also .gz or .zst; .parquet .sqlite .db; ' +
+      'unset = only the backup',
     optional(),
   ),
   STORE_AWS_S3_KEY_EVENTS: setting(
     'Key template for events, which must name each run; unset = STORE_AWS_S3_KEY if that does, else no upload',
     optional(),
   ),
+  STORE_AWS_S3_LAYOUT: layoutSetting(),
   STORE_AWS_S3_BACKUP: setting(
     'Key template of the last good copy, which is restored when a dataset fails',
     text('backup/%TAG/%TENANCY.json'),
@@ -59,7 +62,13 @@ function layoutOf(settings: Settings): Layout {
     key: settings.STORE_AWS_S3_KEY,
     events: settings.STORE_AWS_S3_KEY_EVENTS,
     backup: settings.STORE_AWS_S3_BACKUP,
-    variables: { key: 'STORE_AWS_S3_KEY', events: 'STORE_AWS_S3_KEY_EVENTS', backup: 'STORE_AWS_S3_BACKUP' },
+    columns: settings.STORE_AWS_S3_LAYOUT,
+    variables: {
+      key: 'STORE_AWS_S3_KEY',
+      events: 'STORE_AWS_S3_KEY_EVENTS',
+      columns: 'STORE_AWS_S3_LAYOUT',
+      backup: 'STORE_AWS_S3_BACKUP',
+    },
     service: 'S3',
     deleting: 's3:DeleteObject',
     place: (key) => placeOf(settings.STORE_AWS_S3_BUCKET, key),
