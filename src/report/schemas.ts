@@ -21,6 +21,13 @@ const delivery = z.strictObject({
   waits: z.literal(true).optional().describe('It waits in the outbox for the next run'),
 });
 
+const drift = z.strictObject({
+  new: z.array(text).describe('Dotted paths of fields; [] stands for the elements of a list, * for any key'),
+  vanished: z.array(text),
+  retyped: z.array(z.strictObject({ field: text, from: z.array(text), to: z.array(text) })),
+  more: count.optional().describe('Changes that are not listed'),
+});
+
 const dataset = z.strictObject({
   tag: text,
   collector: text,
@@ -45,6 +52,7 @@ const dataset = z.strictObject({
   stale: z.literal(true).optional(),
   resumed: z.literal(true).optional().describe('It, or a part of it, comes from a run that was interrupted'),
   age_s: z.int().optional().describe('Age of a restored copy in seconds'),
+  drift: drift.optional().describe('How the fields differ from those of the last good upload, as samples show'),
   stores: z.array(delivery),
 });
 

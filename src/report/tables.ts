@@ -1,5 +1,6 @@
 import type { ActiveStore, Plan, PlannedDataset } from '../run/activate.ts';
 import type { DatasetResult, RunSummary } from '../run/summary.ts';
+import { driftText } from './drift.ts';
 import { paint, printable, problemLine } from './log.ts';
 
 /** A format of stdout. */
@@ -79,6 +80,9 @@ export function printSummary(summary: RunSummary, output: Output, colour: boolea
     ...(findings.length + problems.length > 0
       ? ['', ...[...findings, ...problems].map((line) => chalk.red(printable(line)))]
       : []),
+    ...summary.datasets.flatMap(({ tag, drift }) =>
+      drift === undefined ? [] : [chalk.yellow(printable(`Fields changed: ${tag}: ${driftText(drift)}.`))],
+    ),
     ...summary.stores
       .filter(({ uploads }) => uploads > 0)
       .map(({ store, uploads }) => `${store} is behind by ${uploads} uploads, which wait in the outbox.`),

@@ -1,8 +1,10 @@
 import { copyFile } from 'node:fs/promises';
+import type { Spool } from '../envelope/spool.ts';
 import { asCollectError, CollectError, type Problem, problemOf } from '../errors.ts';
 import type { Client, ClientSettings } from '../http/client.ts';
 import { systemClock } from '../http/pace.ts';
 import type { Json } from '../json.ts';
+import { type Drift, driftText, observeFields } from '../report/drift.ts';
 import type { Log } from '../report/log.ts';
 import type { Progress } from '../report/progress.ts';
 import type { Redactor } from '../report/redact.ts';
@@ -186,12 +188,28 @@ async function store(
   const whole = datasetOf(run, dataset, came, means);
   // No new events are nothing to add.
   const nothing = dataset.kind === 'events' && spool.records === 0;
-  const stores = nothing ? [] : await deliver(whole, run);
+  const [stores, drift] = await Promise.all([nothing ? [] : deliver(whole, run), driftOf(run, dataset, spool)]);
   const { upload_id, timestamp, records } = whole.metadata;
   if (stores.some(({ error }) => error === undefined)) {
     await writeBaseline(options.state, plan.tenancy, dataset.tag, { upload_id, timestamp, records });
   }
-  return { verdict, records, sha256: spool.sha256, upload_id, stores };
+  return { verdict, records, sha256: spool.sha256, upload_id, stores, ...(drift === undefined ? {} : { drift }) };
+}
+
+/** How the fields differ from the last good upload's; what stands in the way of knowing is no fault of the data. */
+async function driftOf(
+  { plan: { tenancy }, options }: Run,
+  { tag, kind }: PlannedDataset,
+  spool: Spool,
+): Promise<Drift | undefined> {
+  try {
+    return await observeFields(options.state, { tenancy, tag, kind }, spool);
+  } catch (thrown) {
+    options.log('WARNING', 'dataset.warning', `${tag}: its fields were not compared: ${(thrown as Error).message}`, {
+      tag,
+    });
+    return undefined;
+  }
 }
 
 /** What the backup makes of a dataset that did not come whole: the last good copy, or nothing. */
@@ -294,6 +312,9 @@ function tell(log: Log, result: DatasetResult): void {
       ...facts,
       reason,
     });
+  }
+  if (result.drift !== undefined) {
+    log('WARNING', 'dataset.drift', `${tag}: fields changed: ${driftText(result.drift)}`, { tag, drift: result.drift });
   }
   for (const { store, error, mend } of result.stores) {
     if (error === undefined) continue;

@@ -1,4 +1,5 @@
 import type { Problem } from '../errors.ts';
+import type { Drift } from '../report/drift.ts';
 import type { Delivery } from './deliver.ts';
 
 /** How a dataset ended. */
@@ -30,6 +31,8 @@ export interface DatasetResult {
   readonly resumed?: true;
   /** Age of a restored copy in seconds. */
   readonly age_s?: number;
+  /** How its fields differ from those of the last good upload. */
+  readonly drift?: Drift;
   readonly stores: readonly Delivery[];
 }
 

@@ -438,6 +438,8 @@ describe('time', () => {
       'data/okta_users.ndjson',
       'state/baselines/default/okta_group_members.json',
       'state/baselines/default/okta_users.json',
+      'state/fields/default/okta_group_members.json',
+      'state/fields/default/okta_users.json',
     ]);
     expect(await readdir(join(stateOf(folder), 'spool'))).toEqual([]);
   });
