@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { type Collector, tagOf } from '../collectors/collector.ts';
 import { programShape } from '../config/program.ts';
 import { defaultOf, factsOf, isRequired, type Shape } from '../config/setting.ts';
+import { events } from '../report/events.ts';
 import { schemas } from '../report/schemas.ts';
 import { table } from '../report/tables.ts';
 import { discoverCollectors, discoverStores } from '../run/discover.ts';
@@ -41,6 +42,7 @@ async function pages(): Promise<ReadonlyMap<string, string>> {
     ['docs/collectors.md', collectorIndex(collectors)],
     ['docs/stores.md', storeIndex(stores)],
     ['docs/settings.md', `${GENERATED}\n\n# Settings of the program\n\n${variables(programShape)}\n`],
+    ['docs/events.md', eventsPage()],
     ...Object.entries(schemas).map(([name, schema]): [string, string] => [
       `docs/schemas/${name}.json`,
       schemaPage(schema),
@@ -51,6 +53,13 @@ async function pages(): Promise<ReadonlyMap<string, string>> {
     ]),
     ...stores.map((store): [string, string] => [`docs/stores/${store.name}.md`, storePage(store)]),
   ]);
+}
+
+function eventsPage(): string {
+  const rows = Object.entries(events).map(([name, about]) => [`\`${name}\``, about]);
+  const intro =
+    'What `--log-format json` says on stderr: an object a line with `at`, `severity`, `event` and `message`.';
+  return `${GENERATED}\n\n# Events of the log\n\n${intro}\n\n${table(['Event', 'Said when'], rows, 'markdown')}\n`;
 }
 
 function schemaPage(schema: z.ZodType): string {

@@ -1,4 +1,4 @@
-import { asCollectError, ConfigError, type ErrorCode, problemOf } from '../errors.ts';
+import { asCollectError, type CollectError, ConfigError, type ErrorCode, type Problem, problemOf } from '../errors.ts';
 import { problemLine } from '../report/log.ts';
 
 const CODES: Readonly<Partial<Record<ErrorCode, number>>> = {
@@ -14,9 +14,18 @@ const CODES: Readonly<Partial<Record<ErrorCode, number>>> = {
 /** Says why a command ended before it began its work; returns the exit code. */
 export function fail(thrown: unknown): number {
   const error = asCollectError(thrown);
-  const problems = error instanceof ConfigError ? error.problems : [problemOf('cyber-collect', error)];
-  for (const problem of problems) process.stderr.write(`${problem.severity}: ${problemLine(problem)}\n`);
+  for (const problem of problemsOf(error)) process.stderr.write(`${problem.severity}: ${problemLine(problem)}\n`);
   if (error.code === 'defect' && process.argv.includes('--verbose'))
     process.stderr.write(`${(error.cause as Error | undefined)?.stack ?? ''}\n`);
-  return CODES[error.code] ?? 3;
+  return exitCodeOf(error);
+}
+
+/** The exit code of a command that ended before it began its work. */
+export function exitCodeOf({ code }: CollectError): number {
+  return CODES[code] ?? 3;
+}
+
+/** What an error tells of: each problem by itself. */
+export function problemsOf(error: CollectError): readonly Problem[] {
+  return error instanceof ConfigError ? error.problems : [problemOf('cyber-collect', error)];
 }

@@ -2,7 +2,6 @@ import { tenantEnvironment } from '../config/environment.ts';
 import { ConfigError, configProblem } from '../errors.ts';
 import { systemClock } from '../http/pace.ts';
 import { type Log, problemLine } from '../report/log.ts';
-import { notifySlack } from '../report/notify.ts';
 import { silent } from '../report/progress.ts';
 import { printPlan, printSummary } from '../report/tables.ts';
 import { activate, type Plan } from '../run/activate.ts';
@@ -14,6 +13,7 @@ import { tenancyOf } from '../run/tenants.ts';
 import { runPlan } from '../run/wrapper.ts';
 import { version } from '../version.ts';
 import { type Interruption, listenForSignals } from './interruption.ts';
+import { openReporting, type Reporting, reportBroken } from './reporting.ts';
 import { openSecretSession, type Session, type SessionFlags, useColour } from './session.ts';
 
 /** Flags of `run`. */
@@ -62,28 +62,42 @@ async function runOne(session: Session, flags: RunFlags): Promise<number> {
       print(printPlan(plan, flags.output, useColour(environment, process.stdout.isTTY)));
       return plan.problems.length > 0 ? 2 : plan.collectors.length === 0 ? 5 : 0;
     }
-    if (plan.collectors.length === 0 && plan.problems.length === 0) {
-      log(
-        'WARNING',
-        'run.idle',
-        'no collector is configured: set the variables of a product you use. See cyber-collect list',
-      );
-    }
-    const coordination = await openCoordination(environment, plan.program);
-    const interruption = listenForSignals((name) =>
-      log('WARNING', 'run.interrupted', `${name}: ending cleanly; once more ends at once`),
+    return await carryOut(plan, session, flags);
+  } catch (thrown) {
+    if (flags.dryRun !== true) await reportBroken(session, flags.tenancy, thrown);
+    throw thrown;
+  } finally {
+    progress.stop();
+  }
+}
+
+async function carryOut(plan: Plan, session: Session, flags: RunFlags): Promise<number> {
+  const { environment, log } = session;
+  const { program, tenancy } = plan;
+  if (plan.collectors.length === 0 && plan.problems.length === 0) {
+    log(
+      'WARNING',
+      'run.idle',
+      'no collector is configured: set the variables of a product you use. See cyber-collect list',
     );
-    const means = { session, flags, coordination, interruption };
+  }
+  const coordination = await openCoordination(environment, program);
+  const interruption = listenForSignals((name) =>
+    log('WARNING', 'run.interrupted', `${name}: ending cleanly; once more ends at once`),
+  );
+  try {
+    const reporting = await openReporting({ session, program, tenancy, state: coordination.state });
+    const means = { session, flags, coordination, interruption, reporting };
     try {
       return await (flags.follow === undefined || plan.collectors.length === 0
         ? once(plan, means)
         : follow(plan, means, flags.follow));
     } finally {
-      interruption.stop();
-      coordination.close();
+      await reporting.close();
     }
   } finally {
-    progress.stop();
+    interruption.stop();
+    coordination.close();
   }
 }
 
@@ -125,15 +139,16 @@ interface Means {
   readonly flags: RunFlags;
   readonly coordination: Coordination;
   readonly interruption: Interruption;
+  readonly reporting: Reporting;
 }
 
 async function once(plan: Plan, means: Means): Promise<number> {
-  const { session, flags } = means;
-  const { environment, log, progress, print, redactor } = session;
-  await notifySlack(plan.program, redactor, log, { started: plan });
+  const { session, flags, reporting } = means;
+  const { environment, progress, print } = session;
+  reporting.started(plan);
   const summary = await runPlan(plan, optionsOf(plan, means));
   progress.stop();
-  await notifySlack(plan.program, redactor, log, { finished: summary });
+  await reporting.finished(summary, true);
   print(printSummary(summary, flags.output, useColour(environment, process.stdout.isTTY)));
   return summary.exit_code;
 }
@@ -143,10 +158,10 @@ async function once(plan: Plan, means: Means): Promise<number> {
  * store has what it brought. Rounds that bring nothing are neither printed nor recorded. Returns the last one's code.
  */
 async function follow(first: Plan, means: Means, seconds: number): Promise<number> {
-  const { session, flags, interruption } = means;
-  const { environment, log, print, redactor } = session;
+  const { session, flags, interruption, reporting } = means;
+  const { environment, log, print } = session;
   const { signal } = interruption;
-  await notifySlack(first.program, redactor, log, { started: first });
+  reporting.started(first);
   let before = 0;
   for (let plan = first; ; plan = planned(session, flags)) {
     const options = optionsOf(plan, means);
@@ -157,7 +172,7 @@ async function follow(first: Plan, means: Means, seconds: number): Promise<numbe
     if (!isIdle(summary)) print(printSummary(summary, flags.output, useColour(environment, process.stdout.isTTY)));
     await systemClock.sleep(seconds * 1000, signal).catch(() => undefined);
     const { exit_code } = summary;
-    if (exit_code !== before || signal.aborted) await notifySlack(plan.program, redactor, log, { finished: summary });
+    await reporting.finished(summary, exit_code !== before || signal.aborted);
     if (signal.aborted) return exit_code;
     before = exit_code;
   }

@@ -48,7 +48,8 @@ export function processEnvironment(): Environment {
 }
 
 /** Variables of stores and of the program, which tenants of one run may share. */
-const SHARED = /^(STORE_|ES_|CYBER_COLLECT_|(COLLECTORS|STORES)_PATH$|SLACK_WEBHOOK|(HTTPS?|NO)_PROXY$)/i;
+const SHARED =
+  /^(STORE_|ES_|CYBER_COLLECT_|(COLLECTORS|STORES)_PATH$|SLACK_WEBHOOK|NOTIFY_|OTEL_|TRACEPARENT$|GITHUB_(ACTIONS|STEP_SUMMARY)$|(HTTPS?|NO)_PROXY$)/i;
 /** What any program needs of the machine that it runs on. */
 const OF_THE_MACHINE =
   /^(PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_\w+|TZ|TMPDIR|TMP|TEMP|SYSTEMROOT|NODE_EXTRA_CA_CERTS|SSL_CERT_\w+|NO_COLOR|FORCE_COLOR)$/;

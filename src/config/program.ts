@@ -1,5 +1,6 @@
 import type { z } from 'zod';
-import { flag, integer, optional, secret, setting, text } from './setting.ts';
+import { configProblem, type Problem } from '../errors.ts';
+import { choice, flag, integer, list, optional, secret, setting, text, type Values } from './setting.ts';
 
 const SHARE = /^(?:([a-z][a-z0-9_]*)=)?(\d|[1-8]\d|90)$/;
 
@@ -22,6 +23,13 @@ export function headroomOf(collector: string, shares: string): number {
   const own =
     matches.findLast((match) => match?.[1] === collector) ?? matches.findLast((match) => match?.[1] === undefined);
   return Number(own?.[2] ?? 0) / 100;
+}
+
+/** A URL of one of some protocols; what is said of another does not repeat it. */
+function url(...protocols: readonly string[]): z.ZodType<string | undefined> {
+  const isOne = (value: string) => URL.canParse(value) && protocols.includes(new URL(value).protocol);
+  const message = `must be a URL that begins with ${protocols.map((protocol) => `${protocol}//`).join(' or ')}`;
+  return optional().refine((value) => value === undefined || isOne(value), { message });
 }
 
 /** Variables of the program itself, whatever is collected or stored. */
@@ -79,7 +87,40 @@ export const programShape = {
   HTTPS_PROXY: setting('Proxy for https:// requests', optional()),
   NO_PROXY: setting('Hosts that are reached without the proxy', optional()),
   SLACK_WEBHOOK_URL: secret('Slack incoming webhook that is told of start, errors and completion', optional()),
+  NOTIFY_ON: setting(
+    'When to tell Slack, the webhook and e-mail: always, of problems, or on change of what is wrong',
+    choice(['always', 'problems', 'change'], 'always'),
+  ),
+  NOTIFY_WEBHOOK_URL: secret('Webhook that is told of runs as JSON', url('https:', 'http:')),
+  NOTIFY_WEBHOOK_SECRET: secret(
+    'Key that signs what the webhook is told, as Standard Webhooks do: HMAC-SHA256; whsec_... is base64',
+    optional(),
+  ),
+  NOTIFY_SMTP_URL: secret(
+    'Mail server, smtps://user:password@host or smtp://user:password@host:587',
+    url('smtps:', 'smtp:'),
+  ),
+  NOTIFY_EMAIL_FROM: setting('Sender of e-mail about runs', optional()),
+  NOTIFY_EMAIL_TO: setting('Who gets e-mail about runs, separated by commas', list().optional()),
+  NOTIFY_HEARTBEAT_URL: secret(
+    'URL that is asked for at the end of each run, so that its silence tells of runs that did not happen',
+    url('https:', 'http:'),
+  ),
+  NOTIFY_HEARTBEAT_FAIL: setting(
+    'What is added to it when a run is not complete: a path, or a query as in ?status=down; none asks for nothing',
+    text('/fail').refine((value) => /^(none|[/?]\S*)$/.test(value), { message: 'must be /path, ?query or none' }),
+  ),
 } as const;
+
+/** Settings that are right each by itself, and wrong together. */
+export function contradictions(program: Values<typeof programShape>): readonly Problem[] {
+  const missing = (['NOTIFY_EMAIL_FROM', 'NOTIFY_EMAIL_TO'] as const).filter(
+    (name) => (program[name] ?? '').length === 0,
+  );
+  if (program.NOTIFY_SMTP_URL === undefined || missing.length === 0) return [];
+  const names = missing.join(' and ');
+  return [configProblem('NOTIFY_SMTP_URL', `e-mail needs ${names}, too`, `set ${names}`)];
+}
 
 /** Other names the program's variables go by. */
 export const programAliases: Readonly<Record<string, string>> = {

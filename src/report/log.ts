@@ -1,15 +1,16 @@
 import { Chalk, type ChalkInstance } from 'chalk';
 import type { Problem } from '../errors.ts';
+import type { EventName } from './events.ts';
 import type { Redactor } from './redact.ts';
 
 /** How grave a line is. */
 export type Severity = 'DEBUG' | 'INFO' | 'WARNING' | 'ERROR' | 'CRITICAL';
 
-/** What happened, for machines: a stable dotted name and its facts. */
+/** What happened, for machines, beside the event's name. */
 export type Facts = Readonly<Record<string, unknown>>;
 
 /** Talk, on stderr: a line an event. */
-export type Log = (severity: Severity, event: string, message: string, facts?: Facts) => void;
+export type Log = (severity: Severity, event: EventName, message: string, facts?: Facts) => void;
 
 /** How to talk. */
 export interface LogOptions {

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { type Collector, idOf, parentOf, type Resource, tagOf } from '../collectors/collector.ts';
 import { type Environment, lookUp, resolveShape } from '../config/environment.ts';
-import { areShares, programAliases, programShape, SHARES } from '../config/program.ts';
+import { areShares, contradictions, programAliases, programShape, SHARES } from '../config/program.ts';
 import { assertEncrypted, isRequired, type Shape, type Values } from '../config/setting.ts';
 import { asCollectError, ConfigError, configProblem, type Problem } from '../errors.ts';
 import type { Kind, Store } from '../stores/store.ts';
@@ -69,6 +69,7 @@ export function activate(environment: Environment, rooms: Rooms, wanted: Wanted,
   const fatal: Problem[] = [];
   const problems: Problem[] = [];
   const settings = programOf(environment, fatal);
+  fatal.push(...contradictions(settings));
   if (wanted.headroom !== undefined && !areShares(wanted.headroom)) {
     fatal.push(configProblem('--headroom', `'${wanted.headroom}' is no share of a limit`, `write ${SHARES}`));
   }

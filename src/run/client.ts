@@ -1,3 +1,4 @@
+import type { Dispatcher } from 'undici';
 import { headroomOf } from '../config/program.ts';
 import { Client, type ClientSettings } from '../http/client.ts';
 import { createDispatcher } from '../http/dispatcher.ts';
@@ -12,23 +13,28 @@ export interface ClientBounds {
   readonly scratch: string;
 }
 
+/** How the program reaches the network; it is to be closed. */
+export function dispatcherOf(program: Plan['program']): Dispatcher {
+  return createDispatcher({
+    httpProxy: program.HTTP_PROXY,
+    httpsProxy: program.HTTPS_PROXY,
+    noProxy: program.NO_PROXY,
+    caFile: program.CYBER_COLLECT_CA_FILE,
+    clientCert: program.CYBER_COLLECT_CLIENT_CERT,
+    clientKey: program.CYBER_COLLECT_CLIENT_KEY,
+    headersTimeout: program.CYBER_COLLECT_HEADERS_TIMEOUT,
+    bodyTimeout: program.CYBER_COLLECT_BODY_TIMEOUT,
+    connections: program.CYBER_COLLECT_REQUESTS,
+  });
+}
+
 /** The program's settings as the HTTP kit takes them. The dispatcher is to be closed. */
 export function clientSettings(
   { program, at }: Pick<Plan, 'program' | 'at'>,
   { version, deadline, scratch }: ClientBounds,
 ): ClientSettings {
   return {
-    dispatcher: createDispatcher({
-      httpProxy: program.HTTP_PROXY,
-      httpsProxy: program.HTTPS_PROXY,
-      noProxy: program.NO_PROXY,
-      caFile: program.CYBER_COLLECT_CA_FILE,
-      clientCert: program.CYBER_COLLECT_CLIENT_CERT,
-      clientKey: program.CYBER_COLLECT_CLIENT_KEY,
-      headersTimeout: program.CYBER_COLLECT_HEADERS_TIMEOUT,
-      bodyTimeout: program.CYBER_COLLECT_BODY_TIMEOUT,
-      connections: program.CYBER_COLLECT_REQUESTS,
-    }),
+    dispatcher: dispatcherOf(program),
     scratch,
     userAgent: `cyber-collect/${version}`,
     concurrency: program.CYBER_COLLECT_REQUESTS,

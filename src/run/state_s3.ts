@@ -3,7 +3,7 @@ import { holderIn, type Slots } from './lock.ts';
 import type { State } from './state.ts';
 
 /** What machines that forget must know of earlier runs: its folders in the state. */
-const SHARED = ['cursors', 'baselines', 'fields', 'chain'];
+const SHARED = ['cursors', 'baselines', 'fields', 'chain', 'standing'];
 
 /** A state whose small part lies in a bucket, for machines that forget, or that are several; the rest stays here. */
 export function sharedState(local: State, objects: SmallObjects, prefix: string): State {

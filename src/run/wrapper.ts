@@ -7,6 +7,7 @@ import { timestampOf } from '../envelope/metadata.ts';
 import { asCollectError, CollectError, problemOf } from '../errors.ts';
 import { systemClock } from '../http/pace.ts';
 import { appendRunRecord, type Head } from '../report/audit.ts';
+import { keepStanding, readStanding } from '../report/standing.ts';
 import type { OpenContext } from '../stores/store.ts';
 import type { ActiveCollector, Plan, PlannedDataset } from './activate.ts';
 import { clientOf, clientSettings } from './client.ts';
@@ -64,7 +65,10 @@ export async function runPlan(plan: Plan, options: RunOptions): Promise<RunSumma
       stores: behind,
       problems: run.problems,
     };
-    if (options.recordsIdle === false && isIdle(summary)) return summary;
+    if (options.recordsIdle === false && isIdle(summary)) {
+      await keepMended(run, summary);
+      return summary;
+    }
     return { ...summary, head: await keepRecord(run, summary) };
   } finally {
     clearTimeout(timer);
@@ -101,18 +105,31 @@ async function forget({ plan, options }: Run, work: Work): Promise<void> {
   await work.remove().finally(() => lock.release());
 }
 
+/** A run that is not recorded may still be the one behind which nothing is wrong any more. */
+async function keepMended({ options }: Run, summary: RunSummary): Promise<void> {
+  const { wrong } = await readStanding(options.state, summary.tenancy);
+  if (Object.keys(wrong).length > 0) await underChain(options, summary, () => keepStanding(options.state, summary));
+}
+
 /** Appends the run's record to the chain, and tells the backups of its head. */
-async function keepRecord(run: Run, summary: RunSummary): Promise<Head> {
-  const { locks, state, redactor, log } = run.options;
-  const lock = await inTurn(() => locks.take(summary.tenancy, 'chain'));
-  try {
+function keepRecord(run: Run, summary: RunSummary): Promise<Head> {
+  const { state, redactor, log } = run.options;
+  return underChain(run.options, summary, async () => {
     const head = await appendRunRecord(state, summary, redactor);
+    await keepStanding(state, summary);
     for (const { name, sink } of run.stores) {
       await sink.backup?.note(HEAD_NOTE, JSON.stringify(head)).catch((error: Error) => {
         log('WARNING', 'store.warning', `${name}: the head of the run records was not kept: ${error.message}`);
       });
     }
     return head;
+  });
+}
+
+async function underChain<T>({ locks }: RunOptions, { tenancy }: RunSummary, work: () => Promise<T>): Promise<T> {
+  const lock = await inTurn(() => locks.take(tenancy, 'chain'));
+  try {
+    return await work();
   } finally {
     await lock.release();
   }

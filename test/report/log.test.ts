@@ -17,23 +17,23 @@ const SEVERITIES: readonly Severity[] = ['DEBUG', 'INFO', 'WARNING', 'ERROR', 'C
 describe('a log', () => {
   it.each(SEVERITIES)('from %s on leaves out what is less grave', (least) => {
     const { log, lines } = logOf({ least });
-    for (const severity of SEVERITIES) log(severity, 'test.event', severity);
+    for (const severity of SEVERITIES) log(severity, 'store.warning', severity);
     expect(lines.length).toBe(SEVERITIES.length - SEVERITIES.indexOf(least));
   });
 
   it('says time, severity and message in text', () => {
     const { log, lines } = logOf();
-    log('WARNING', 'test.event', 'something happened', { n: 1 });
+    log('WARNING', 'store.warning', 'something happened', { n: 1 });
     expect(lines[0]).toMatch(/^\d\d:\d\d:\d\d WARNING {2}something happened$/);
   });
 
   it('says facts in JSON', () => {
     const { log, lines } = logOf({ format: 'json' });
-    log('INFO', 'dataset.stored', 'stored', { tag: 'okta_users', records: 7 });
+    log('INFO', 'dataset.complete', 'stored', { tag: 'okta_users', records: 7 });
     expect(JSON.parse(lines[0] ?? '')).toEqual({
       at: expect.stringMatching(/^\d{4}-\d\d-\d\dT.*Z$/),
       severity: 'INFO',
-      event: 'dataset.stored',
+      event: 'dataset.complete',
       message: 'stored',
       tag: 'okta_users',
       records: 7,
@@ -42,7 +42,7 @@ describe('a log', () => {
 
   it.each(['text', 'json'] as const)('takes secrets out of everything, in %s', (format) => {
     const { log, lines } = logOf({ format });
-    log('ERROR', 'test.event', 'sent hunter2"x away', { header: 'Bearer hunter2"x', deep: { list: ['hunter2"x'] } });
+    log('ERROR', 'store.warning', 'sent hunter2"x away', { header: 'Bearer hunter2"x', deep: { list: ['hunter2"x'] } });
     expect(lines[0]).toContain('[secret]');
     expect(lines[0]).not.toContain('hunter2');
     if (format === 'json') expect(JSON.parse(lines[0] ?? '').header).toBe('Bearer [secret]');
@@ -52,7 +52,7 @@ describe('a log', () => {
     const redactor = createRedactor();
     redactor.add('BEGIN\nhunter2\u0007\nEND');
     const { log, lines } = logOf({ format, redactor });
-    log('ERROR', 'test.event', 'the key BEGIN\nhunter2\u0007\nEND is not valid');
+    log('ERROR', 'store.warning', 'the key BEGIN\nhunter2\u0007\nEND is not valid');
     expect(lines[0]).toContain('the key [secret] is not valid');
   });
 
@@ -62,7 +62,7 @@ describe('a log', () => {
       fc.assert(
         fc.property(fc.string({ unit: 'binary', maxLength: 30 }), (message) => {
           const { log, lines } = logOf({ format });
-          log('INFO', 'test.event', `a\nb\r\u001b[2J\u009b${message}`);
+          log('INFO', 'store.warning', `a\nb\r\u001b[2J\u009b${message}`);
           expect(lines.length).toBe(1);
           for (const control of ['\n', '\r', '\u001b']) expect(lines[0]).not.toContain(control);
           if (format === 'text') expect(lines[0]).not.toMatch(/(?!\t)\p{Cc}/u);
@@ -74,7 +74,7 @@ describe('a log', () => {
   it('is coloured where that is wanted, and only there', () => {
     const plain = logOf();
     const coloured = logOf({ colour: true });
-    for (const { log } of [plain, coloured]) log('ERROR', 'test.event', 'x');
+    for (const { log } of [plain, coloured]) log('ERROR', 'store.warning', 'x');
     expect(plain.lines[0]).not.toContain('\u001b');
     expect(coloured.lines[0]).toContain('\u001b[');
   });

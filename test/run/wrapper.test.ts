@@ -401,7 +401,7 @@ describe('time', () => {
     expect(summary.exit_code).toBe(124);
     expect(summary.datasets.map(({ verdict }) => verdict)).toEqual(['failed', 'failed']);
     expect(resultOf(summary, 'okta_users').reason).toContain('deadline of 1 s');
-    expect((await filesBelow(folder)).filter((path) => !/[/](locks|work|runs|chain)[/]/.test(path))).toEqual([]);
+    expect((await filesBelow(folder)).filter((path) => !/[/](locks|work|runs|chain|standing)[/]/.test(path))).toEqual([]);
   });
 
   test('a wait that the vendor asks for past the deadline fails the dataset at once', async () => {
@@ -433,7 +433,7 @@ describe('time', () => {
     expect(summary.exit_code).toBe(143);
     expect(await storedLines(folder, 'okta_users')).toEqual(before.truth('users'));
     const files = (await filesBelow(folder)).map((path) => path.slice(folder.length + 1)).sort();
-    expect(files.filter((path) => !/^state\/(work|runs|chain)\//.test(path))).toEqual([
+    expect(files.filter((path) => !/^state\/(work|runs|chain|standing)\//.test(path))).toEqual([
       'data/okta_group_members.ndjson',
       'data/okta_users.ndjson',
       'state/baselines/default/okta_group_members.json',

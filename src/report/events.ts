@@ -1,0 +1,27 @@
+/** Every event that the log tells of, by its stable name: when it is said. Facts beside it are named in brackets. */
+export const events = {
+  'config.problem': 'A setting is wrong; what it is for does not run',
+  'run.started': 'A run begins (tenancy, collectors)',
+  'run.idle': 'No collector is configured',
+  'run.interrupted': 'A signal asks the run to end',
+  'run.finished': 'A run has ended (run_id, tenancy, exit_code, complete, datasets, records, duration_ms)',
+  'dataset.progress': 'How far a dataset is, now and then where there is no terminal',
+  'dataset.warning': 'Something odd about a dataset that does not stop it (tag)',
+  'dataset.complete': 'A dataset is whole (tag, verdict, records, duration_ms)',
+  'dataset.empty': 'A dataset is whole, and has no records (tag, verdict, records, duration_ms)',
+  'dataset.failed': 'A dataset did not come whole (tag, verdict, records, duration_ms, reason)',
+  'dataset.denied': 'The credentials may not read a dataset (tag, verdict, records, duration_ms, reason)',
+  'dataset.restored':
+    'A dataset failed, and its last good copy was restored (tag, verdict, records, duration_ms, reason)',
+  'dataset.quarantined':
+    'A dataset lost so many records that it is kept aside (tag, verdict, records, duration_ms, reason)',
+  'store.warning': 'Something odd about a store that does not stop it',
+  'store.failed': 'A store did not take a dataset (tag, store)',
+  'store.caught-up': 'A store took what waited for it from earlier runs',
+  'notify.failed': 'Someone who was to be told of the run was not',
+  'telemetry.failed': 'Metrics or traces were not written or sent',
+  'demo.start': 'The vendors of the demo answer',
+} as const;
+
+/** The name of an event. */
+export type EventName = keyof typeof events;
