@@ -60,8 +60,11 @@ export async function storeRows(
   if (seen !== dataset.spool.records) throw damaged(dataset.tag, `${seen} of ${dataset.spool.records} records`);
 }
 
-/** The fields of a record in the order of the columns. */
-function valuesOf(record: Buffer, columns: Rows['columns'], which: string): readonly unknown[] {
+/**
+ * The fields of a record in the order of the columns.
+ * @throws {CollectError} store, naming the record by `which`
+ */
+export function valuesOf(record: Buffer, columns: Rows['columns'], which: string): readonly unknown[] {
   const fields = parsed(record);
   return Object.entries(columns).map(([name, type]) => {
     const value = fields[name];

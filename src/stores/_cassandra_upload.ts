@@ -1,8 +1,9 @@
 import type { types } from 'cassandra-driver';
-import { assertWhole, type Spool, spoolRecords } from '../envelope/spool.ts';
+import { assertWhole } from '../envelope/spool.ts';
 import { CollectError } from '../errors.ts';
 import { type Cluster, type Statement, settled, type Tally } from './_cassandra.ts';
 import { RECORDS, UNFINISHED, UPLOADS } from './_cassandra_tables.ts';
+import { type Pack, packsOf } from './_packs.ts';
 import { damaged } from './_rows.ts';
 import type { Dataset, Held } from './store.ts';
 
@@ -16,21 +17,17 @@ export interface Keeping {
 
 /** A row of the list of uploads. */
 interface Listed {
-  readonly upload_id: types.Uuid;
+  readonly upload_id: types.Uuid | string;
   readonly upload_timestamp: Date;
   readonly buckets: number;
 }
 
-/** Rows of a partition, and bytes: partitions stay small, and their load goes round the cluster. */
-const BUCKET_ROWS = 5000;
-const BUCKET_BYTES = 8 * 2 ** 20;
-/** Bytes and statements of a batch; a batch of one partition has no limit of its own, ScyllaDB warns all the same. */
-const BATCH_BYTES = 40 * 1024;
-const BATCH_ROWS = 500;
-/** A cell is best below a mebibyte, and a mutation of more than 16 is refused. */
-const PART = 2 ** 20;
+/**
+ * A batch of one partition has no limit of its own, ScyllaDB warns all the same. A cell is best below a mebibyte, and a
+ * mutation of more than 16 is refused.
+ */
+const BATCH = { rows: 500, bytes: 40 * 1024, part: 2 ** 20 };
 const BUCKETS_AHEAD = 64;
-const ROW_BYTES = 80;
 
 /**
  * Stores a dataset in rows nobody looks at, then lists it: from that moment on it is the newest upload.
@@ -48,18 +45,14 @@ export async function storeUpload(cluster: Cluster, dataset: Dataset, keeping: K
       mend: 'raise STORE_CASSANDRA_TTL',
     });
   }
+  const old = dataset.kind === 'snapshot' ? (await listed(cluster, tenancy, dataset.tag)).slice(keeping.keep) : [];
+  for (const upload of old) await announce(cluster, dataset, upload);
   await dataset.confirm();
-  const old = await list(cluster, dataset, { buckets, left, keep: keeping.keep });
-  try {
-    await run(cluster, `DELETE FROM ${UNFINISHED} WHERE tenancy = ? AND tag = ? AND upload_id = ?`, [
-      ...[tenancy, dataset.tag, upload_id],
-    ]);
-    for (const upload of old) await removeRecords(cluster, dataset, upload);
-    await removeUnfinished(cluster, dataset);
-    return undefined;
-  } catch (cause) {
-    return cause;
-  }
+  await list(cluster, dataset, { buckets, left, old });
+  return removeUnfinished(cluster, dataset).then(
+    () => undefined,
+    (cause: unknown) => cause,
+  );
 }
 
 /** The newest upload of a tag. */
@@ -93,15 +86,13 @@ async function isListed(cluster: Cluster, { metadata, tag }: Dataset, upload: un
   return rows.length > 0;
 }
 
-/** One batch of one partition: an upload takes the place of older ones at once. Returns those that it replaced. */
+/** One batch of one partition: an upload takes the place of older ones at once. */
 async function list(
   cluster: Cluster,
-  dataset: Dataset,
-  { buckets, left, keep }: { readonly buckets: number; readonly left: number; readonly keep: number },
-): Promise<readonly Listed[]> {
-  const { metadata, tag } = dataset;
+  { metadata, tag }: Dataset,
+  { buckets, left, old }: { readonly buckets: number; readonly left: number; readonly old: readonly Listed[] },
+): Promise<void> {
   const { tenancy, upload_id, timestamp, records } = metadata;
-  const old = dataset.kind === 'snapshot' ? (await listed(cluster, tenancy, tag)).slice(keep) : [];
   await cluster.together([
     {
       query: inKeyspace(
@@ -121,7 +112,6 @@ async function list(
       }),
     ),
   ]);
-  return old;
 }
 
 async function listed(cluster: Cluster, tenancy: string, tag: string): Promise<readonly Listed[]> {
@@ -143,7 +133,7 @@ async function removeRecords(cluster: Cluster, { metadata, tag }: Dataset, uploa
   await settled(tally);
 }
 
-/** What runs that were killed have left of this dataset. */
+/** What was replaced, and what runs that were killed have left of this dataset. */
 async function removeUnfinished(cluster: Cluster, dataset: Dataset): Promise<void> {
   const { tenancy } = dataset.metadata;
   const { rows } = await run(
@@ -161,7 +151,8 @@ async function removeUnfinished(cluster: Cluster, dataset: Dataset): Promise<voi
 }
 
 /** Stores the records of an upload; returns how many buckets they take. */
-async function storeRecords(cluster: Cluster, { tag, metadata, spool }: Dataset, ttl: number): Promise<number> {
+async function storeRecords(cluster: Cluster, dataset: Dataset, ttl: number): Promise<number> {
+  const { tag, metadata, spool } = dataset;
   const query = inKeyspace(
     cluster,
     `INSERT INTO ${RECORDS} (tenancy, tag, upload_id, bucket, seq, part, upload_timestamp, json_data)
@@ -177,10 +168,10 @@ async function storeRecords(cluster: Cluster, { tag, metadata, spool }: Dataset,
   let last: Pack | undefined;
   try {
     await assertWhole(spool);
-    for await (const pack of packsOf(spool)) {
+    for await (const pack of packsOf(spool, BATCH)) {
       if (pack.bucket >= announced) {
         announced = pack.bucket + BUCKETS_AHEAD;
-        await announce(cluster, metadata, tag, announced);
+        await announce(cluster, dataset, { ...listedAs(dataset), buckets: announced });
       }
       const bucket = int(pack.bucket);
       const statements = pack.rows.map(({ seq, part, bytes }) => ({
@@ -199,48 +190,16 @@ async function storeRecords(cluster: Cluster, { tag, metadata, spool }: Dataset,
   return last === undefined ? 0 : last.bucket + 1;
 }
 
-/** Rows of one bucket that go together. */
-interface Pack {
-  readonly bucket: number;
-  readonly rows: { readonly seq: number; readonly part: number; readonly bytes: Buffer }[];
-  bytes: number;
-  /** Records so far, these included. */
-  seen: number;
+function listedAs({ metadata }: Dataset): Omit<Listed, 'buckets'> {
+  return { upload_id: metadata.upload_id, upload_timestamp: new Date(metadata.timestamp) };
 }
 
-/** The rows of a spool: the same ones in the same buckets each time it is read. */
-async function* packsOf(spool: Spool): AsyncGenerator<Pack> {
-  let pack: Pack = { bucket: 0, rows: [], bytes: 0, seen: 0 };
-  let bucketRows = 0;
-  let bucketBytes = 0;
-  for await (const record of spoolRecords(spool)) {
-    const seq = pack.seen;
-    for (const [part, bytes] of partsOf(record).entries()) {
-      if (pack.rows.length >= BATCH_ROWS || (pack.rows.length > 0 && pack.bytes + bytes.length > BATCH_BYTES)) {
-        yield pack;
-        pack = { bucket: pack.bucket, rows: [], bytes: 0, seen: seq };
-      }
-      pack.rows.push({ seq, part, bytes });
-      pack.bytes += bytes.length + ROW_BYTES;
-    }
-    pack.seen = seq + 1;
-    bucketRows += 1;
-    bucketBytes += record.length;
-    if (bucketRows < BUCKET_ROWS && bucketBytes < BUCKET_BYTES) continue;
-    yield pack;
-    pack = { bucket: pack.bucket + 1, rows: [], bytes: 0, seen: seq + 1 };
-    bucketRows = 0;
-    bucketBytes = 0;
-  }
-  if (pack.rows.length > 0) yield pack;
-}
-
-/** Says which partitions a run that is killed may leave behind. */
-async function announce(cluster: Cluster, metadata: Dataset['metadata'], tag: string, buckets: number): Promise<void> {
+/** Says which partitions are to be removed unless their upload is listed, should this run be killed. */
+async function announce(cluster: Cluster, { metadata, tag }: Dataset, upload: Listed): Promise<void> {
   await run(
     cluster,
     `INSERT INTO ${UNFINISHED} (tenancy, tag, upload_id, upload_timestamp, buckets) VALUES (?, ?, ?, ?, ?)`,
-    [metadata.tenancy, tag, metadata.upload_id, new Date(metadata.timestamp), buckets],
+    [metadata.tenancy, tag, upload.upload_id, upload.upload_timestamp, upload.buckets],
   );
 }
 
@@ -248,18 +207,4 @@ function int(value: number): Buffer {
   const bytes = Buffer.allocUnsafe(4);
   bytes.writeInt32BE(value);
   return bytes;
-}
-
-/** Pieces of a record that do not break a character. */
-function partsOf(record: Buffer): Buffer[] {
-  if (record.length <= PART) return [record];
-  const parts: Buffer[] = [];
-  for (let start = 0; start < record.length; ) {
-    let end = Math.min(record.length, start + PART);
-    const least = end - 3;
-    while (end > least && ((record[end] ?? 0) & 0xc0) === 0x80) end -= 1;
-    parts.push(record.subarray(start, end));
-    start = end;
-  }
-  return parts;
 }

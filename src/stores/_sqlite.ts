@@ -4,7 +4,7 @@ import { basename, dirname, join } from 'node:path';
 import type { Database } from 'node-sqlite3-wasm';
 import { spoolRecords } from '../envelope/spool.ts';
 import { CollectError } from '../errors.ts';
-import { literal, type Source } from './_duckdb.ts';
+import { literal } from './_duckdb.ts';
 import { quoted, UPLOADS } from './_rows.ts';
 import type { FileColumn } from './_tabular.ts';
 import type { Dataset, Held } from './store.ts';
@@ -39,7 +39,7 @@ export async function loadSqlite(): Promise<Client> {
 /** Writes the records into a new file, in one transaction; returns how many. */
 export async function writeSqlite(
   dataset: Dataset,
-  source: Source,
+  spool: string,
   columns: readonly FileColumn[],
   out: string,
 ): Promise<number> {
@@ -50,7 +50,7 @@ export async function writeSqlite(
     // Nobody sees the file before it is whole, so nothing has to be undone.
     database.exec('PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLUSIVE; BEGIN');
     describe(database, dataset, columns);
-    const written = await insert(database, dataset, source, columns);
+    const written = await insert(database, dataset, spool, columns);
     database.exec('COMMIT');
     return written;
   } catch (cause) {
@@ -86,7 +86,7 @@ function describe(database: Database, { tag, metadata }: Dataset, columns: reado
 async function insert(
   database: Database,
   { tag, spool, metadata }: Dataset,
-  source: Source,
+  path: string,
   columns: readonly FileColumn[],
 ): Promise<number> {
   const ours = [metadata.timestamp, metadata.tenancy, metadata.upload_id].map(literal);
@@ -95,7 +95,7 @@ async function insert(
   );
   let written = 0;
   try {
-    for await (const record of spoolRecords({ ...spool, path: source.path })) {
+    for await (const record of spoolRecords({ ...spool, path })) {
       statement.run([record.toString()]);
       written += 1;
     }

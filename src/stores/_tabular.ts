@@ -2,6 +2,7 @@ import { rm, stat } from 'node:fs/promises';
 import type { DuckDBConnection } from '@duckdb/node-api';
 import { choice, setting } from '../config/setting.ts';
 import { type Compression, compressionOf } from '../envelope/encoding.ts';
+import { assertWhole } from '../envelope/spool.ts';
 import { CollectError } from '../errors.ts';
 import { engineError, fromSpool, literal, openEngine, rowsOf, type Source } from './_duckdb.ts';
 import {
@@ -77,6 +78,12 @@ const ROW_GROUP = '32MB';
  * @returns what the operator should know
  */
 export async function writeTabular(dataset: Dataset, plan: TabularPlan, out: string): Promise<readonly string[]> {
+  if (plan.format === 'sqlite' && plan.layout === 'raw') {
+    await assertWhole(dataset.spool);
+    const written = await (await import('./_sqlite.ts')).writeSqlite(dataset, dataset.spool.path, RAW, out);
+    assertAll(dataset, written);
+    return [];
+  }
   const overflow = `${dataset.spool.path}.${dataset.metadata.upload_id}.overflow`;
   try {
     const { connection, close } = await openEngine(MEMORY, overflow);
@@ -115,12 +122,14 @@ async function fill(filling: Filling): Promise<readonly string[]> {
   const { columns, notes } = plan.layout === 'raw' ? { columns: RAW, notes: [] } : await columnsOf(filling);
   const written =
     plan.format === 'sqlite'
-      ? await (await import('./_sqlite.ts')).writeSqlite(dataset, filling.source, columns, out)
+      ? await (await import('./_sqlite.ts')).writeSqlite(dataset, filling.source.path, columns, out)
       : await copy(connection, selectionOf(filling, columns), out, optionsOf(filling));
-  if (written !== dataset.spool.records) {
-    throw damaged(dataset.tag, `${written} of ${dataset.spool.records} records`);
-  }
+  assertAll(dataset, written);
   return notes;
+}
+
+function assertAll({ tag, spool: { records } }: Dataset, written: number): void {
+  if (written !== records) throw damaged(tag, `${written} of ${records} records`);
 }
 
 /** A column of the file; one without a key is not in this upload. */

@@ -29,7 +29,7 @@ afterAll(async () => {
 
 /** What any reader of the format gets. */
 async function rowsOf(path: string): Promise<readonly Row[]> {
-  if (/\.(sqlite|db)$/.test(path)) return sqliteRows(path);
+  if (/\.(sqlite|db)$/.test(path)) return stat(path).then(() => sqliteRows(path));
   const sql = /\.csv/.test(path)
     ? `SELECT * FROM read_csv('${path}', all_varchar = true, header = true, quote = '"', delim = ',', max_line_size = 50000000)`
     : `SELECT * FROM read_parquet('${path}', hive_partitioning = false)`;
@@ -92,7 +92,7 @@ test.each(['parquet', 'csv', 'sqlite'])(
       return (await rowsOf(path)).map((row) => String(row.json_data));
     };
     const env = { STORE_FILE: path, STORE_FILE_LAYOUT: 'raw' };
-    const seen = await killOverAndOver({ store: 'file', env, folder: own, read, kills: 6, within: 1000 });
+    const seen = await killOverAndOver({ store: 'file', env, folder: own, read, kills: 6, within: 1500 });
     expect(seen.wrong).toEqual([]);
     expect(seen.generations).toBeGreaterThan(1);
   },

@@ -23,11 +23,18 @@ export interface ScriptedServer {
 }
 
 /** Serves until the test is over; with a certificate over TLS. */
-export async function serve(
+export async function serve(...how: Parameters<typeof serveOn>): Promise<ScriptedServer> {
+  const server = await serveOn(...how);
+  onTestFinished(() => server.close());
+  return server;
+}
+
+/** Serves until it is closed; with a certificate over TLS. */
+export async function serveOn(
   route: Route,
   tls?: { readonly cert: string; readonly key: string },
   host = '127.0.0.1',
-): Promise<ScriptedServer> {
+): Promise<ScriptedServer & { close(): Promise<void> }> {
   const received: Received[] = [];
   let active = 0;
   let peak = 0;
@@ -47,13 +54,13 @@ export async function serve(
     await route(got, response, received.length);
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  onTestFinished(() => {
+  const close = () => {
     server.closeAllConnections();
     return new Promise<void>((resolve) => server.close(() => resolve()));
-  });
+  };
   const { port } = server.address() as AddressInfo;
   const origin = new URL(`${tls === undefined ? 'http' : 'https'}://${host}:${port}`);
-  return { origin, received, peak: () => peak };
+  return { origin, received, peak: () => peak, close };
 }
 
 /** Answers with JSON. */
