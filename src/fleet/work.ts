@@ -33,6 +33,8 @@ const LATER = 30_000;
 /** Milliseconds that the queue is given to take leave of a worker whose runs have ended. */
 const LEAVE = 10_000;
 
+const EVENTS = { done: 'fleet.done', again: 'fleet.again', later: 'fleet.later', dead: 'fleet.dead' } as const;
+
 /**
  * Takes runs from the queues, each in a process of its own, until a signal; then lets those under way end.
  * @returns whether all was handed back to the queue; what was not comes back when its lock has run out
@@ -48,7 +50,7 @@ export async function work(broker: Broker, options: WorkOptions): Promise<boolea
     busy += 1;
     try {
       const verdict = await turn(() => runJob(job, options, stopping.signal));
-      log(verdict.end === 'done' ? 'INFO' : 'WARNING', `fleet.${verdict.end}`, `${nameOf(job)}: ${verdict.said}`);
+      log(verdict.end === 'done' ? 'INFO' : 'WARNING', EVENTS[verdict.end], `${nameOf(job)}: ${verdict.said}`);
       if (verdict.end === 'dead') throw new UnrecoverableError(verdict.said);
       if (verdict.end === 'later') {
         await job.moveToDelayed(Date.now() + LATER, token);
