@@ -94,6 +94,11 @@ export async function main(argv: readonly string[]): Promise<number> {
     .addOption(outputs(['table', 'json', 'markdown']))
     .action((options) => ending(import('./commands/verify.ts').then(({ verify }) => verify(options))));
 
+  chosen(program.command('status').description('how fresh every dataset is, what is wrong since when, what waits'))
+    .option('--max-age <duration>', 'exit 3 when the last good upload of a dataset is older, such as 26h', duration)
+    .addOption(outputs(['table', 'json', 'markdown']))
+    .action((options) => ending(import('./commands/status.ts').then(({ status }) => status(options))));
+
   environment(program.command('peek').description('the first records of a dataset on stdout; nothing is stored'))
     .argument('<name>', 'a dataset such as okta.users')
     .option('-n <records>', 'how many', whole, 5)

@@ -56,6 +56,27 @@ const dataset = z.strictObject({
   stores: z.array(delivery),
 });
 
+const standing = z.strictObject({
+  tag: text,
+  collector: text,
+  resource: text,
+  verdict: text.describe('Of its newest run'),
+  records: count,
+  run_at: text.describe('Start of its newest run'),
+  good_at: text.optional().describe('Start of the run that brought the last good upload'),
+  age_s: z.int().optional().describe('Seconds since then'),
+  late: z.boolean().optional().describe('Whether that is more than --max-age, or there is none'),
+  wrong_since: text
+    .optional()
+    .describe('Start of the first of the runs, up to the newest, in which something is wrong'),
+  title: text.optional(),
+  reason: text.optional(),
+  mend: text.optional(),
+  failing: z.array(z.strictObject({ store: text, error: text })).describe('Stores that did not take it'),
+  counts: z.array(z.strictObject({ at: text, verdict: text, records: count })).describe('Of each run, oldest first'),
+  drift: drift.extend({ at: text }).optional().describe('The newest change of its fields'),
+});
+
 const room = z.strictObject({
   name: text,
   title: text,
@@ -125,6 +146,22 @@ export const schemas = {
     records: count,
     head: text.optional().describe('SHA-256 of the last record'),
     findings: z.array(z.strictObject({ what: text, finding: text })),
+  }),
+  status: z.strictObject({
+    at: text,
+    max_age_s: z.number().optional(),
+    tenancies: z.array(
+      z.strictObject({
+        tenancy: text,
+        runs: count.describe('Run records that were read, from the newest back'),
+        last_run: z.strictObject({ run_id: text, started_at: text, finished_at: text, exit_code: z.int() }).optional(),
+        datasets: z.array(standing),
+        stores: z
+          .array(z.strictObject({ store: text, uploads: count, bytes: count, oldest: text }))
+          .describe('Uploads that wait in the outbox'),
+        unreadable: z.array(z.strictObject({ path: text, finding: text })),
+      }),
+    ),
   }),
   doctor: z.strictObject({
     findings: z.array(

@@ -105,7 +105,8 @@ function findingsOf(dataset: DatasetResult): readonly string[] {
   ];
 }
 
-function ageOf(seconds: number): string {
+/** Seconds as people say them. */
+export function ageOf(seconds: number): string {
   if (seconds < 5400) return `${Math.round(seconds / 60)} minutes`;
   return seconds < 172_800 ? `${Math.round(seconds / 3600)} hours` : `${Math.round(seconds / 86_400)} days`;
 }

@@ -97,6 +97,42 @@ export function openOutbox(state: State, tenancy: string, most: number): Outbox 
   };
 }
 
+/** What waits for a store. */
+export interface Backlog {
+  readonly store: string;
+  readonly uploads: number;
+  readonly bytes: number;
+  /** When the first of them was kept. */
+  readonly oldest: string;
+}
+
+/** What waits for each store of a tenancy; entries that are damaged are named, and counted. */
+export async function backlogOf(
+  state: State,
+  tenancy: string,
+): Promise<{
+  readonly stores: readonly Backlog[];
+  readonly unreadable: readonly { readonly path: string; readonly finding: string }[];
+}> {
+  const home = join(state.folder, 'outbox', tenancy);
+  const stores: Backlog[] = [];
+  const unreadable: { path: string; finding: string }[] = [];
+  for (const store of (await readdir(home).catch(() => [])).sort()) {
+    const names = (await readdir(join(home, store)).catch(() => [])).filter((name) => !name.endsWith('.tmp')).sort();
+    let bytes = 0;
+    for (const name of names) {
+      const path = join(home, store, name);
+      const entry = await waitingOf(path).catch(() => undefined);
+      if (entry === undefined) unreadable.push({ path, finding: 'is no upload that could be delivered' });
+      bytes += entry?.bytes ?? 0;
+    }
+    const kept = new Date(Number(/^\d+/.exec(names[0] ?? '')?.[0] ?? Number.NaN));
+    const oldest = Number.isNaN(kept.getTime()) ? '' : kept.toISOString();
+    if (names.length > 0) stores.push({ store, uploads: names.length, bytes, oldest });
+  }
+  return { stores, unreadable };
+}
+
 /** A snapshot older than what the store holds is history that nobody waits for. */
 async function hand({ sink }: OpenStore, kept: Kept): Promise<void> {
   if (kept.kind === 'snapshot') {
