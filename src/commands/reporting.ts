@@ -7,8 +7,9 @@ import { asCollectError } from '../errors.ts';
 import { annotations, stepSummary } from '../report/actions.ts';
 import { headline, type News } from '../report/news.ts';
 import { openNotify } from '../report/notify.ts';
-import { type Change, changeOf, keepStanding, readStanding, standingAfter } from '../report/standing.ts';
-import { type Plan, programOf } from '../run/activate.ts';
+import { metricsOf, writeMetrics } from '../report/prometheus.ts';
+import { type Change, changeOf, keepStanding, readStanding, type Standing, standingAfter } from '../report/standing.ts';
+import { metricsFile, type Plan, programOf } from '../run/activate.ts';
 import { dispatcherOf } from '../run/client.ts';
 import { openCoordination } from '../run/coordination.ts';
 import type { State } from '../run/state.ts';
@@ -55,6 +56,7 @@ export async function openReporting({ session, program, tenancy, state }: Report
     async finished(summary, aloud) {
       const change = changeOf(standing, summary);
       standing = standingAfter(standing, summary);
+      await keepMetrics(session, program, summary, standing);
       if (!aloud) return;
       const news: News = { event: 'run.finished', summary, change };
       log(summary.exit_code === 0 ? 'INFO' : 'WARNING', 'run.finished', headline(news), countsOf(summary));
@@ -78,6 +80,22 @@ function countsOf({ run_id, tenancy, exit_code, datasets, started_at, finished_a
     records: datasets.reduce((sum, { records }) => sum + records, 0),
     duration_ms: Date.parse(finished_at) - Date.parse(started_at),
   };
+}
+
+/** The file that Prometheus' textfile collector reads. */
+async function keepMetrics(
+  { log, redactor }: Session,
+  program: ReportingMeans['program'],
+  summary: RunSummary,
+  standing: Standing,
+): Promise<void> {
+  try {
+    const path = metricsFile(program, summary.tenancy, new Date(summary.started_at));
+    if (path !== undefined) await writeMetrics(path, redactor.redact(metricsOf(summary, standing)));
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    log('WARNING', 'telemetry.failed', `CYBER_COLLECT_PROMETHEUS_FILE was not written: ${code ?? message}`);
+  }
 }
 
 /** The page and the notes of a job of GitHub Actions. */

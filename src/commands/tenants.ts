@@ -27,6 +27,12 @@ export async function runTenants(flags: RunFlags & { readonly tenants: readonly 
       mend: 'run one tenant with --tenant FILE',
     });
   }
+  const metrics = processEnvironment().get('CYBER_COLLECT_PROMETHEUS_FILE')?.value ?? '';
+  if (metrics !== '' && !metrics.includes('%TENANCY')) {
+    throw new CollectError('config', 'tenants would overwrite each other’s CYBER_COLLECT_PROMETHEUS_FILE', {
+      mend: 'write %TENANCY in its name',
+    });
+  }
   const all = await tenantsOf(flags.tenants);
   const shard = flags.shard === undefined ? { index: 0, of: 1 } : shardFrom(flags.shard, processEnvironment());
   const interruption = listenForSignals(() => undefined);
@@ -64,7 +70,9 @@ async function runTenant(tenant: Tenant, flags: RunFlags, { env, until, signal }
   if (signal.aborted) return { ...tenant, code: 143, summary: undefined };
   const left = Math.floor((until - Date.now()) / 1000);
   if (left < 1) return { ...tenant, code: 124, summary: undefined };
-  const say = (line: string) => process.stderr.write(`${printable(tenant.tenancy)}: ${line}\n`);
+  // GitHub Actions finds its commands at the start of a line alone.
+  const say = (line: string) =>
+    process.stderr.write(line.startsWith('::') ? `${line}\n` : `${printable(tenant.tenancy)}: ${line}\n`);
   const args = ['run', '--tenant', tenant.file, '--output', 'json', '--deadline', String(left), ...argumentsOf(flags)];
   const { code, stdout } = await runChild(args, { env, say, signal, grace: GRACE });
   return { ...tenant, code, summary: summaryIn(stdout) };

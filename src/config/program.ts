@@ -86,6 +86,10 @@ export const programShape = {
   HTTP_PROXY: setting('Proxy for http:// requests', optional()),
   HTTPS_PROXY: setting('Proxy for https:// requests', optional()),
   NO_PROXY: setting('Hosts that are reached without the proxy', optional()),
+  CYBER_COLLECT_PROMETHEUS_FILE: setting(
+    'File that each run replaces with its metrics, for Prometheus’ textfile collector, as /var/lib/node_exporter/%TENANCY.prom',
+    optional(),
+  ),
   SLACK_WEBHOOK_URL: secret('Slack incoming webhook that is told of start, errors and completion', optional()),
   NOTIFY_ON: setting(
     'When to tell Slack, the webhook and e-mail: always, of problems, or on change of what is wrong',

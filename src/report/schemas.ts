@@ -43,6 +43,7 @@ const dataset = z.strictObject({
   requests: count,
   retries: count,
   waited_ms: count.describe('Spent waiting for the vendor’s limit or between tries'),
+  bytes: count.describe('Received from the vendor'),
   duration_ms: count,
   reason: text.optional(),
   mend: text.optional(),

@@ -3,9 +3,9 @@ import { type Collector, idOf, parentOf, type Resource, tagOf } from '../collect
 import { type Environment, lookUp, resolveShape } from '../config/environment.ts';
 import { areShares, contradictions, programAliases, programShape, SHARES } from '../config/program.ts';
 import { assertEncrypted, isRequired, type Shape, type Values } from '../config/setting.ts';
-import { asCollectError, ConfigError, configProblem, type Problem } from '../errors.ts';
+import { asCollectError, CollectError, ConfigError, configProblem, type Problem } from '../errors.ts';
 import type { Kind, Store } from '../stores/store.ts';
-import { assertSafe, type TemplateValues } from '../templating/template.ts';
+import { assertSafe, parseTemplate, type TemplateValues } from '../templating/template.ts';
 import { type Card, cardOf } from './cards.ts';
 import type { Rooms } from './discover.ts';
 import { namesFor, nearest, patternsOf, selects } from './select.ts';
@@ -78,6 +78,7 @@ export function activate(environment: Environment, rooms: Rooms, wanted: Wanted,
   // Read apart from the others, so that it is checked though one of them is not valid.
   const tenancy = wanted.tenancy ?? lookUp(environment, 'TENANCY', programAliases)?.value ?? program.TENANCY;
   collecting(fatal, 'TENANCY', () => assertSafe('TENANCY', tenancy));
+  collecting(fatal, 'CYBER_COLLECT_PROMETHEUS_FILE', () => metricsFile(program, tenancy, at));
   const only = patternsOf(wanted.only);
   const exclude = patternsOf(wanted.exclude);
   const known = [...rooms.collectors.map(cardOf), ...rooms.idle.collectors];
@@ -114,6 +115,21 @@ export function programOf(environment: Environment, problems: Problem[]): Values
     resolved.values ??
     (resolveShape({ get: () => undefined }, 'cyber-collect', programShape).values as Values<typeof programShape>)
   );
+}
+
+/**
+ * The file of a tenancy's metrics, if there is to be one.
+ * @throws {CollectError} config for a template that is not valid
+ */
+export function metricsFile(program: Plan['program'], tenancy: string, at: Date): string | undefined {
+  const source = program.CYBER_COLLECT_PROMETHEUS_FILE;
+  if (source === undefined) return undefined;
+  const template = parseTemplate(source);
+  const others = [...template.names].filter((name) => name !== 'TENANCY');
+  if (others.length === 0) return template.render({ uuid: 'none', tag: 'none', tenancy, at });
+  throw new CollectError('config', `'${source}' holds %${others[0]}, but its runs share one file`, {
+    mend: 'use no other name than %TENANCY',
+  });
 }
 
 /** Whether a collector runs without any variable, and so only when it is named. */

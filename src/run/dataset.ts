@@ -281,6 +281,7 @@ function factsOf(dataset: PlannedDataset, tally: Tally, started: number) {
     requests: tally.requests,
     retries: tally.retries,
     waited_ms: Math.round(tally.waited_ms),
+    bytes: tally.bytes,
     duration_ms: Date.now() - started,
     ...(tally.expected === undefined ? {} : { expected: tally.expected }),
   };

@@ -19,6 +19,8 @@ export interface DatasetResult {
   readonly requests: number;
   readonly retries: number;
   readonly waited_ms: number;
+  /** Received from the vendor. */
+  readonly bytes: number;
   readonly duration_ms: number;
   readonly reason?: string;
   readonly mend?: string;

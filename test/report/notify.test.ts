@@ -2,13 +2,12 @@ import { createHmac } from 'node:crypto';
 import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { run } from '../../src/commands/run.ts';
-import { asCollectError } from '../../src/errors.ts';
 import type { FaultName } from '../../src/simulator/faults.ts';
 import { startVendor } from '../../src/simulator/vendor.ts';
 import okta from '../../src/simulator/vendor_okta.ts';
 import { formsOf } from '../support/forms.ts';
-import { sessionOf, stateOf, temporaryFolder } from '../support/run.ts';
+import { runIn } from '../support/notified.ts';
+import { stateOf, temporaryFolder } from '../support/run.ts';
 import { json, serve } from '../support/server.ts';
 import { serveMail } from '../support/smtp.ts';
 
@@ -17,26 +16,6 @@ async function vendorWith(fault?: FaultName, resource = 'groups') {
   const vendor = await startVendor(okta, { scale: 20, ...faults });
   onTestFinished(() => vendor.close());
   return vendor;
-}
-
-/** One run in this process; in the same folder again, it knows of the runs before. */
-async function runIn(folder: string, env: Readonly<Record<string, string>>, only = ['okta.users', 'okta.groups']) {
-  const { session, said, printed, unredacted } = await sessionOf(folder, { env });
-  const started = Date.now();
-  const code = await run(
-    {
-      envFile: [],
-      logFormat: 'text',
-      only,
-      exclude: [],
-      concurrency: 4,
-      deadline: 60,
-      acceptShrink: [],
-      output: 'json',
-    },
-    session,
-  ).catch((thrown: unknown) => asCollectError(thrown).code);
-  return { code, ms: Date.now() - started, said: said.join('\n'), printed, unredacted };
 }
 
 /** A server that takes everything and tells what it was told. */

@@ -15,7 +15,7 @@ const FINE: Ending = {
 function result(verdict: DatasetVerdict, storeFailed = false): DatasetResult {
   return {
     ...{ tag: 'okta_users', collector: 'okta', resource: 'users', verdict, records: 1, pages: 1, requests: 1 },
-    ...{ retries: 0, waited_ms: 0, duration_ms: 1, upload_id: 'u' },
+    ...{ retries: 0, waited_ms: 0, bytes: 0, duration_ms: 1, upload_id: 'u' },
     stores: [{ store: 'file', at: 'x', records: 1, ...(storeFailed ? { error: 'disk full' } : {}) }],
   };
 }

@@ -401,7 +401,9 @@ describe('time', () => {
     expect(summary.exit_code).toBe(124);
     expect(summary.datasets.map(({ verdict }) => verdict)).toEqual(['failed', 'failed']);
     expect(resultOf(summary, 'okta_users').reason).toContain('deadline of 1 s');
-    expect((await filesBelow(folder)).filter((path) => !/[/](locks|work|runs|chain|standing)[/]/.test(path))).toEqual([]);
+    expect((await filesBelow(folder)).filter((path) => !/[/](locks|work|runs|chain|standing)[/]/.test(path))).toEqual(
+      [],
+    );
   });
 
   test('a wait that the vendor asks for past the deadline fails the dataset at once', async () => {
@@ -456,6 +458,7 @@ describe('the exit code', () => {
     requests: 0,
     retries: 0,
     waited_ms: 0,
+    bytes: 0,
     duration_ms: 0,
     upload_id: randomUUID(),
     stores: [{ store: 'file', at: '', records: 0, ...(error === undefined ? {} : { error }) }],
