@@ -24,6 +24,7 @@ export function resultFor(tag: string, choice: Partial<DatasetResult> = {}): Dat
     requests: 2,
     retries: 0,
     waited_ms: 0,
+    bytes: 5000,
     duration_ms: 1500,
     upload_id: randomUUID(),
     stores: choice.verdict === undefined || choice.verdict === 'complete' ? [stored] : [],
