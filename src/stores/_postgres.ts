@@ -5,6 +5,7 @@ import pLimit from 'p-limit';
 import type { Pool, PoolClient, PoolConfig } from 'pg';
 import { choice, integer, optional, secret, setting, text, type Values } from '../config/setting.ts';
 import { CollectError, type ErrorCode } from '../errors.ts';
+import { LAYOUTS } from './_rows.ts';
 
 /** The store's variables. */
 export const postgresShape = {
@@ -17,6 +18,10 @@ export const postgresShape = {
   STORE_POSTGRES_MODE: setting(
     'What a snapshot does to earlier ones: append keeps them, replace deletes those of its tenancy',
     choice(['append', 'replace'], 'append'),
+  ),
+  STORE_POSTGRES_LAYOUT: setting(
+    'raw: records whole in json_data; typed: a column for each key; both: raw, and typed in <tag>_typed',
+    choice(LAYOUTS, 'raw'),
   ),
   STORE_POSTGRES_SSLMODE: setting(
     'TLS: disable, prefer (if the server has it), require (unchecked), verify-ca, verify-full',
@@ -191,6 +196,8 @@ const SENTENCES: Readonly<Record<string, Sentence>> = {
   '42703': ['store', 'has a table with other columns', 'rename that table'],
   '42P07': ['store', 'has something else of that name', 'rename it'],
   '42809': ['store', 'has something of that name that is no table', 'rename it'],
+  '2BP01': ['store', 'has something that rests on a view which has to change', 'drop it, or let it rest on the table'],
+  '54011': ['store', 'has no room for more columns in the table', 'set STORE_POSTGRES_LAYOUT=raw'],
   '23502': ['store', 'has a table with further columns that must be set', 'rename that table or give them defaults'],
   '53100': ['store', 'has no space left', 'free space on the disk of the server'],
   '57014': ['store', 'cancelled the statement', 'raise statement_timeout for this user'],
@@ -213,7 +220,7 @@ const SENTENCES: Readonly<Record<string, Sentence>> = {
 function storeError(settings: PostgresSettings, target: string, cause: unknown): unknown {
   if (cause instanceof CollectError || !(cause instanceof Error)) return cause;
   const code = codeOf(cause);
-  if (/^22|^54|^2200/.test(code)) return refusedRecord(target, cause, code);
+  if (SENTENCES[code] === undefined && /^22|^54/.test(code)) return refusedRecord(target, cause, code);
   const known = SENTENCES[code] ?? sentenceOf(settings, cause);
   if (known !== undefined) return new CollectError(known[0], `${target}: the server ${known[1]}`, { mend: known[2] });
   if (/^[0-9A-Z]{5}$/.test(code)) {

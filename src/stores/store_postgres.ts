@@ -5,7 +5,8 @@ import { CollectError } from '../errors.ts';
 import { assertSafe } from '../templating/template.ts';
 import { mendEscapes, type Tally } from './_escapes.ts';
 import { loginOf, type PostgresSettings, postgresShape, serverOf } from './_postgres.ts';
-import { damaged, latestOf, quoted, tableOf, UPLOADS } from './_rows.ts';
+import { type Expansion, expand, prepareTyped } from './_postgres_typed.ts';
+import { damaged, latestOf, quoted, tableOf, typedOf, UPLOADS } from './_rows.ts';
 import { type Dataset, defineStore, type Held } from './store.ts';
 
 export default defineStore({
@@ -19,19 +20,16 @@ export default defineStore({
     STORE_POSTGRES_DBNAME: 'security_metrics',
   },
   targets(settings, _kind, { tag }) {
-    return [placeOf(settings, tag).target];
+    const { target, typed } = placeOf(settings, tag);
+    return typed === undefined || typed.target === target ? [target] : [target, typed.target];
   },
   async open(settings, context) {
     const server = serverOf(settings);
     return {
       async write(dataset) {
         const place = placeOf(settings, dataset.tag);
-        const replaced = await server.repeat(place.target, (client) => store(client, place, dataset));
-        if (replaced > 0) {
-          context.warn(
-            `${place.target}: ${replaced} escapes of NUL or lone surrogates became U+FFFD, as jsonb refuses them`,
-          );
-        }
+        const notes = await server.repeat(place.target, (client) => store(client, place, dataset));
+        for (const note of notes) context.warn(`${place.target}: ${note}`);
         return { at: place.target, records: dataset.spool.records };
       },
       async latest(tag) {
@@ -56,6 +54,10 @@ interface Place {
   readonly uploads: string;
   readonly view: string;
   readonly replaces: boolean;
+  /** Whether records are kept whole; else the names are those of the table with columns. */
+  readonly raw: boolean;
+  /** The table that has a column for each key. */
+  readonly typed: Pick<Place, 'target' | 'table' | 'view'> | undefined;
 }
 
 function placeOf(settings: PostgresSettings, tag: string): Place {
@@ -68,14 +70,20 @@ function placeOf(settings: PostgresSettings, tag: string): Place {
   const host = settings.STORE_POSTGRES_HOST;
   const inSchema = (name: string) => `${quoted(schema)}.${quoted(name)}`;
   const server = `postgres://${host}:${settings.STORE_POSTGRES_PORT}/${loginOf(settings).database}`;
+  const layout = settings.STORE_POSTGRES_LAYOUT;
+  const named = (name: string) => ({
+    target: `${server} ${schema}.${tableOf(name)}`,
+    table: inSchema(name),
+    view: inSchema(latestOf(name)),
+  });
   return {
-    target: `${server} ${schema}.${tableOf(tag)}`,
+    ...named(tag),
     schema,
     tag,
-    table: inSchema(tag),
     uploads: inSchema(UPLOADS),
-    view: inSchema(latestOf(tag)),
     replaces: settings.STORE_POSTGRES_MODE === 'replace',
+    raw: layout !== 'typed',
+    typed: layout === 'raw' ? undefined : named(layout === 'typed' ? tag : typedOf(tag)),
   };
 }
 
@@ -101,8 +109,8 @@ interface Found {
   readonly columns: Readonly<Record<string, string>> | null;
 }
 
-/** Stores a dataset in one transaction; returns how many escapes were replaced. */
-async function store(client: PoolClient, place: Place, dataset: Dataset): Promise<number> {
+/** Stores a dataset in one transaction; returns what the operator should know. */
+async function store(client: PoolClient, place: Place, dataset: Dataset): Promise<readonly string[]> {
   const layout = await prepared(client, place);
   return transaction(client, async () => {
     const { tenancy, upload_id, timestamp } = dataset.metadata;
@@ -111,41 +119,87 @@ async function store(client: PoolClient, place: Place, dataset: Dataset): Promis
       place.tag,
       upload_id,
     ]);
-    if (known.rowCount !== 0) return 0;
+    if (known.rowCount !== 0) return [];
     if (place.replaces && dataset.kind === 'snapshot') {
-      await client.query(`DELETE FROM ${place.table} WHERE tenancy = $1`, [tenancy]);
+      const tables = new Set([place.table, ...(place.typed === undefined ? [] : [place.typed.table])]);
+      for (const table of tables) await client.query(`DELETE FROM ${table} WHERE tenancy = $1`, [tenancy]);
       await client.query(`DELETE FROM ${place.uploads} WHERE tag = $1 AND tenancy = $2`, [place.tag, tenancy]);
     }
-    const replaced = dataset.spool.records === 0 ? 0 : await copy(client, place, dataset, layout);
+    const notes = dataset.spool.records === 0 ? [] : await fill(client, place, dataset, layout);
     await client.query(
       `INSERT INTO ${place.uploads} (tenancy, tag, upload_id, upload_timestamp, records, metadata)
        VALUES ($1, $2, $3, $4, $5, $6)`,
       [tenancy, place.tag, upload_id, timestamp, dataset.spool.records, JSON.stringify(dataset.metadata)],
     );
     await dataset.confirm();
-    return replaced;
+    return notes;
   });
 }
 
-/**
- * COPY of the spool's bytes as they are: with control characters for quote and delimiter JSON needs no escaping, as it
- * holds none. The run's columns are a constant in front of each line.
- */
-async function copy(client: PoolClient, place: Place, dataset: Dataset, layout: Layout): Promise<number> {
-  const { from } = await import('pg-copy-streams');
+const STAGE = 'pg_temp.cyber_collect_stage';
+
+async function fill(client: PoolClient, place: Place, dataset: Dataset, layout: Layout): Promise<readonly string[]> {
   const { tenancy, upload_id, timestamp } = dataset.metadata;
   assertSafe('TENANCY', tenancy);
   const prefix = `${timestamp}\x02\x01${tenancy}\x01\x02${layout.upload ? `${upload_id}\x02` : ''}`;
   const columns = ['upload_timestamp', 'tenancy', ...(layout.upload ? ['upload_id'] : []), 'json_data'].join(', ');
-  const sql = `COPY ${place.table} (${columns}) FROM STDIN
+  if (!place.raw) await client.query(`CREATE TEMP TABLE cyber_collect_stage (json_data jsonb) ON COMMIT DROP`);
+  const replaced = place.raw
+    ? await copy(
+        client,
+        { into: `${place.table} (${columns})`, prefix, mends: layout.jsonb || place.typed !== undefined },
+        dataset,
+      )
+    : await copy(client, { into: STAGE, prefix: '', mends: true }, dataset);
+  const notes =
+    replaced === 0 ? [] : [`${replaced} escapes of NUL or lone surrogates became U+FFFD, as jsonb refuses them`];
+  const expansion = expansionOf(place, dataset, layout);
+  if (expansion === undefined) return notes;
+  return [...notes, ...(await expand(client, expansion, dataset, () => viewOfTyped(place)))];
+}
+
+/** Where the records of an upload are found whole, for the table that has a column for each key. */
+function expansionOf(place: Place, { metadata }: Dataset, layout: Layout): Expansion | undefined {
+  const { typed } = place;
+  if (typed === undefined) return undefined;
+  if (!place.raw) return { ...typed, records: `SELECT json_data AS r FROM ${STAGE}`, values: [] };
+  const upload = layout.upload ? ' AND upload_id = $3' : '';
+  return {
+    ...typed,
+    records: `SELECT json_data::jsonb AS r FROM ${place.table}
+      WHERE tenancy = $1 AND upload_timestamp = $2::timestamptz${layout.zone ? '' : " AT TIME ZONE 'UTC'"}${upload}`,
+    values: [metadata.tenancy, metadata.timestamp, ...(layout.upload ? [metadata.upload_id] : [])],
+  };
+}
+
+/** The layout of tables that this store made. */
+const OWN: Layout = { upload: true, zone: true, jsonb: true };
+
+function viewOfTyped(place: Place): string {
+  return viewSql({ ...place, ...place.typed }, OWN);
+}
+
+/** What a COPY fills, and what stands in front of each line. */
+interface Filling {
+  readonly into: string;
+  readonly prefix: string;
+  /** Whether escapes that jsonb refuses are replaced. */
+  readonly mends: boolean;
+}
+
+/**
+ * COPY of the spool's bytes as they are: with control characters for quote and delimiter JSON needs no escaping, as it
+ * holds none. The run's columns are a constant in front of each line. Returns how many escapes were replaced.
+ */
+async function copy(client: PoolClient, { into, prefix, mends }: Filling, { tag, spool }: Dataset): Promise<number> {
+  const { from } = await import('pg-copy-streams');
+  const sql = `COPY ${into} FROM STDIN
     WITH (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02', ENCODING 'UTF8')`;
   const tally: Tally = { replaced: 0 };
-  const lines = layout.jsonb ? mendEscapes(spoolChunks(dataset.spool), true, tally) : spoolChunks(dataset.spool);
+  const lines = mends ? mendEscapes(spoolChunks(spool), true, tally) : spoolChunks(spool);
   const stream = client.query(from(sql));
   await pipeline(framed(lines, Buffer.from(prefix)), stream);
-  if (stream.rowCount !== dataset.spool.records) {
-    throw damaged(dataset.tag, `${stream.rowCount} of ${dataset.spool.records} records`);
-  }
+  if (stream.rowCount !== spool.records) throw damaged(tag, `${stream.rowCount} of ${spool.records} records`);
   return tally.replaced;
 }
 
@@ -194,14 +248,19 @@ async function transaction<T>(client: PoolClient, work: () => Promise<T>): Promi
 /** Makes what is missing of schema, tables and view, and tells how the dataset's table is laid out. */
 async function prepared(client: PoolClient, place: Place): Promise<Layout> {
   const found = await look(client, place);
-  if (found.columns !== null && found.uploads && found.view) return layoutOf(place, found.columns);
+  const { typed } = place;
+  if (typed === undefined && found.columns !== null && found.uploads && found.view) {
+    return layoutOf(place, found.columns);
+  }
   return transaction(client, async () => {
     await client.query('SELECT pg_advisory_xact_lock(hashtext($1), hashtext($2))', [place.schema, '']);
     const { schema, uploads, columns, view } = await look(client, place);
     if (!schema) await client.query(`CREATE SCHEMA ${quoted(place.schema)}`);
     if (!uploads) await client.query(uploadsSql(place));
+    if (place.typed !== undefined) await prepareTyped(client, place.typed, () => viewOfTyped(place));
+    if (!place.raw) return OWN;
     if (columns === null) await client.query(tableSql(place));
-    const layout = columns === null ? { upload: true, zone: true, jsonb: true } : layoutOf(place, columns);
+    const layout = columns === null ? OWN : layoutOf(place, columns);
     if (!view) await client.query(viewSql(place, layout));
     return layout;
   });

@@ -117,6 +117,121 @@ describe('the postgres store', () => {
     expect((await rows(`${all} replaced_events ORDER BY 1`)).map((row) => row.n)).toEqual(['1', '2', '3', '9']);
   });
 
+  test('a column for each key has the narrowest type that keeps every value, grows, and says what became jsonb', async () => {
+    for (const layout of ['typed', 'both']) {
+      const tag = `columns_${layout}`;
+      const table = layout === 'typed' ? tag : `${tag}_typed`;
+      const warnings: string[] = [];
+      const sink = await open({ STORE_POSTGRES_LAYOUT: layout }, warnings);
+      const long = 'k'.repeat(80);
+      const first = await datasetOf(
+        folder,
+        [
+          `{"id":1,"utc":"2026-01-02T03:04:05.6Z","offset":"2026-01-02T03:04:05+02:00","local":"2026-01-02T03:04:05",` +
+            `"seven":"2026-01-02T03:04:05.1234567Z","day":"2028-02-29","odd":"2026-02-29","code":"007",` +
+            `"huge":123456789012345678901234,"half":9007199254740993,"truth":true,"o":{"b":[1,null]},"mixed":"null",` +
+            `"uuid":"0b6cf5cb-32c7-4b4e-9f64-6f7a9d4b8a11","nothing":null,"tenancy":"theirs","Id":"other",` +
+            `"it's \\"q\\"":"nul \\u0000","${long}":1,"${long}2":2}`,
+          '{"id":2,"half":0.12345678901234567890123,"code":"8","mixed":17}',
+        ],
+        { tag },
+      );
+      await sink.write(first);
+      await sink.write(first);
+      const [found, ...others] = await rows(`SELECT * FROM ${table}_latest ORDER BY id`);
+      expect(others).toHaveLength(1);
+      expect(found).toMatchObject({
+        upload_id: first.metadata.upload_id,
+        tenancy: 'acme',
+        id: '1',
+        utc: new Date('2026-01-02T03:04:05.600Z'),
+        offset: new Date('2026-01-02T01:04:05Z'),
+        seven: '2026-01-02T03:04:05.1234567Z',
+        odd: '2026-02-29',
+        code: '007',
+        huge: '123456789012345678901234',
+        half: '9007199254740993',
+        truth: true,
+        o: { b: [1, null] },
+        mixed: 'null',
+        nothing: null,
+        _tenancy: 'theirs',
+        Id: 'other',
+        'it\'s "q"': 'nul \ufffd',
+      });
+      expect(others[0]).toMatchObject({ half: '0.12345678901234567890123', mixed: 17, day: null });
+      expect(Object.keys(found ?? {}).filter((name) => name.startsWith('kkk'))).toEqual([
+        expect.stringMatching(/^k{54}_[0-9a-f]{8}$/),
+        expect.stringMatching(/^k{54}_[0-9a-f]{8}$/),
+      ]);
+      const types = await rows(`SELECT attname AS n, format_type(atttypid, NULL) AS t FROM pg_attribute
+        WHERE attrelid = '${table}'::regclass AND attnum > 3`);
+      expect(Object.fromEntries(types.map(({ n, t }) => [n, t]))).toMatchObject({
+        id: 'bigint',
+        utc: 'timestamp with time zone',
+        local: 'timestamp without time zone',
+        day: 'date',
+        huge: 'numeric',
+        half: 'numeric',
+        mixed: 'jsonb',
+        uuid: 'uuid',
+        Id: 'text',
+      });
+      expect(warnings).toEqual([expect.stringContaining('1 escapes')]);
+      await sink.write(await datasetOf(folder, ['{"id":1.5,"day":7,"fresh":[]}'], { tag }));
+      expect(warnings.slice(1)).toEqual([
+        expect.stringContaining('column day was date, is bigint in this upload, and became jsonb'),
+      ]);
+      expect(await rows(`SELECT id, day, fresh, code FROM ${table}_latest`)).toEqual([
+        { id: '1.5', day: 7, fresh: [], code: null },
+      ]);
+      expect(await rows(`SELECT day FROM ${table} WHERE code = '007'`)).toEqual([{ day: '2028-02-29' }]);
+      await sink.write(await datasetOf(folder, ['[1]', '"x"'], { tag }));
+      expect(await rows(`SELECT json FROM ${table}_latest ORDER BY json::text`)).toEqual([
+        { json: 'x' },
+        { json: [1] },
+      ]);
+      await sink.write(await datasetOf(folder, [], { tag }));
+      expect(await rows(`SELECT id FROM ${table}_latest`)).toEqual([]);
+      if (layout === 'both') expect(await rows(`SELECT count(*)::int AS n FROM ${tag}`)).toEqual([{ n: 5 }]);
+    }
+  });
+
+  test('typed columns are refused where they cannot be, and nothing changes', async () => {
+    const raw = await open();
+    await raw.write(await datasetOf(folder, ['{"id":1}'], { tag: 'refused' }));
+    const typed = await open({ STORE_POSTGRES_LAYOUT: 'typed' });
+    const refused = typed.write(await datasetOf(folder, ['{"id":2}'], { tag: 'refused' }));
+    await expect(refused).rejects.toMatchObject({ message: expect.stringMatching(/holds raw records/) });
+    const both = await open({ STORE_POSTGRES_LAYOUT: 'both', STORE_POSTGRES_MODE: 'replace' });
+    await both.write(await datasetOf(folder, ['{"id":3}'], { tag: 'refused' }));
+    const many = `{${Array.from({ length: 1501 }, (_, n) => `"k${n}":1`).join(',')}}`;
+    for (const [record, message] of [
+      [many, /more than 1500 keys/],
+      ['{"":1}', /key without a name/],
+      ['{"tenancy":1,"_tenancy":2}', /two keys would be the column _tenancy/],
+    ] as const) {
+      const clash = both.write(await datasetOf(folder, [record], { tag: 'refused' }));
+      await expect(clash).rejects.toMatchObject({ message: expect.stringMatching(message), mend: expect.any(String) });
+    }
+    await rows('CREATE VIEW rests AS SELECT id FROM refused_typed_latest');
+    const rested = both.write(await datasetOf(folder, ['{"id":4,"fresh":1}'], { tag: 'refused' }));
+    await expect(rested).rejects.toMatchObject({ message: expect.stringMatching(/rests on a view/) });
+    expect(await rows('SELECT id FROM rests')).toEqual([{ id: '3' }]);
+    expect(await rows('SELECT json_data FROM refused')).toEqual([{ json_data: { id: 3 } }]);
+    await rows('DROP VIEW rests');
+    await both.write(await datasetOf(folder, ['{"id":4,"fresh":1}'], { tag: 'refused' }));
+    expect(await rows('SELECT id, fresh FROM refused_typed')).toEqual([{ id: '4', fresh: '1' }]);
+  });
+
+  test('both layouts work beside an older table', async () => {
+    await rows('CREATE TABLE elder (upload_timestamp timestamp, tenancy varchar(20), json_data json)');
+    const sink = await open({ STORE_POSTGRES_LAYOUT: 'both' });
+    await sink.write(await datasetOf(folder, ['{"id":1}'], { tag: 'elder' }));
+    await sink.write(await datasetOf(folder, ['{"id":2}', '{"id":3}'], { tag: 'elder' }));
+    expect(await rows('SELECT id FROM elder_typed_latest ORDER BY id')).toEqual([{ id: '2' }, { id: '3' }]);
+  });
+
   test('the same upload written by four at once is stored once', async () => {
     const sinks = await Promise.all([open(), open(), open(), open()]);
     const dataset = await datasetOf(folder, ['{"n":1}', '{"n":2}'], { tag: 'together' });
