@@ -87,8 +87,15 @@ export async function work(broker: Broker, options: WorkOptions): Promise<boolea
   });
   const timer = setTimeout(() => stopping.abort(), options.grace * 1000);
   const closed = Promise.all(workers.map((worker) => worker.close())).then(() => true);
-  const late = systemClock.sleep(options.grace * 1000 + LEAVE).then(() => false);
-  return Promise.race([closed, late]).finally(() => clearTimeout(timer));
+  const left = new AbortController();
+  const late = systemClock.sleep(options.grace * 1000 + LEAVE, left.signal).then(
+    () => false,
+    () => true,
+  );
+  return Promise.race([closed, late]).finally(() => {
+    clearTimeout(timer);
+    left.abort();
+  });
 }
 
 function nameOf({ data }: Job<Payload>): string {
