@@ -9,6 +9,8 @@ import { headline, type News } from '../report/news.ts';
 import { openNotify } from '../report/notify.ts';
 import { metricsOf, writeMetrics } from '../report/prometheus.ts';
 import { type Change, changeOf, keepStanding, readStanding, type Standing, standingAfter } from '../report/standing.ts';
+import { openTelemetry } from '../report/telemetry.ts';
+import type { Span } from '../report/trace.ts';
 import { metricsFile, type Plan, programOf } from '../run/activate.ts';
 import { dispatcherOf } from '../run/client.ts';
 import { openCoordination } from '../run/coordination.ts';
@@ -21,6 +23,8 @@ import type { Session } from './session.ts';
 /** Tells everyone who is to know of runs; what it cannot tell is a warning, never a fault. */
 export interface Reporting {
   started(plan: Plan): void;
+  /** One run, for whoever follows where it spends its time. */
+  follow(): Span;
   /** A run has ended; `aloud` also tells those who are called by it. */
   finished(summary: RunSummary, aloud: boolean): Promise<void>;
   close(): Promise<void>;
@@ -43,6 +47,7 @@ export async function openReporting({ session, program, tenancy, state }: Report
   const { log, redactor } = session;
   const dispatcher = dispatcherOf(program);
   const notify = await openNotify({ program, redactor, log, dispatcher });
+  const telemetry = await openTelemetry({ program, version: version(), redactor, log });
   let standing = state === undefined ? { datasets: {}, wrong: {} } : await readStanding(state, tenancy);
   let telling: Promise<unknown> = Promise.resolve();
   return {
@@ -53,18 +58,20 @@ export async function openReporting({ session, program, tenancy, state }: Report
       log('INFO', 'run.started', headline(news), { tenancy: plan.tenancy, collectors });
       telling = notify(news);
     },
+    follow: () => telemetry.begin('run', { tenancy }),
     async finished(summary, aloud) {
       const change = changeOf(standing, summary);
       standing = standingAfter(standing, summary);
       await keepMetrics(session, program, summary, standing);
-      if (!aloud) return;
+      const recorded = telemetry.record(summary, standing);
+      if (!aloud) return recorded;
       const news: News = { event: 'run.finished', summary, change };
       log(summary.exit_code === 0 ? 'INFO' : 'WARNING', 'run.finished', headline(news), countsOf(summary));
       await telling; // who is told of the end has been told of the start
-      await Promise.all([notify(news), tellActions(session, summary, change)]);
+      await Promise.all([recorded, notify(news), tellActions(session, summary, change)]);
     },
     async close() {
-      await telling;
+      await Promise.all([telling, telemetry.close()]);
       await dispatcher.destroy();
     },
   };

@@ -4,11 +4,12 @@ import { systemClock } from '../http/pace.ts';
 import { type Log, problemLine } from '../report/log.ts';
 import { silent } from '../report/progress.ts';
 import { printPlan, printSummary } from '../report/tables.ts';
+import type { Span } from '../report/trace.ts';
 import { activate, type Plan } from '../run/activate.ts';
 import { type Coordination, openCoordination } from '../run/coordination.ts';
 import type { RunOptions } from '../run/dataset.ts';
 import { patternsOf } from '../run/select.ts';
-import { isIdle } from '../run/summary.ts';
+import { isIdle, type RunSummary } from '../run/summary.ts';
 import { tenancyOf } from '../run/tenants.ts';
 import { runPlan } from '../run/wrapper.ts';
 import { version } from '../version.ts';
@@ -146,7 +147,7 @@ async function once(plan: Plan, means: Means): Promise<number> {
   const { session, flags, reporting } = means;
   const { environment, progress, print } = session;
   reporting.started(plan);
-  const summary = await runPlan(plan, optionsOf(plan, means));
+  const summary = await followed(reporting, (span) => runPlan(plan, { ...optionsOf(plan, means), span }));
   progress.stop();
   await reporting.finished(summary, true);
   print(printSummary(summary, flags.output, useColour(environment, process.stdout.isTTY)));
@@ -168,7 +169,8 @@ async function follow(first: Plan, means: Means, seconds: number): Promise<numbe
     const full = options.full && plan === first;
     const quiet: Log = (severity, event, ...said) =>
       log(event === 'dataset.empty' ? 'DEBUG' : severity, event, ...said);
-    const summary = await runPlan(plan, { ...options, full, log: quiet, progress: silent, recordsIdle: false });
+    const round = { ...options, full, log: quiet, progress: silent, recordsIdle: false };
+    const summary = await followed(reporting, (span) => runPlan(plan, { ...round, span }));
     if (!isIdle(summary)) print(printSummary(summary, flags.output, useColour(environment, process.stdout.isTTY)));
     await systemClock.sleep(seconds * 1000, signal).catch(() => undefined);
     const { exit_code } = summary;
@@ -176,6 +178,15 @@ async function follow(first: Plan, means: Means, seconds: number): Promise<numbe
     if (signal.aborted) return exit_code;
     before = exit_code;
   }
+}
+
+/** A run as one piece of work. */
+async function followed(reporting: Reporting, work: (span: Span) => Promise<RunSummary>): Promise<RunSummary> {
+  const span = reporting.follow();
+  const summary = await work(span);
+  const { run_id, exit_code } = summary;
+  span.end({ run_id, exit_code }, exit_code === 0 ? undefined : `exit code ${exit_code}`);
+  return summary;
 }
 
 function optionsOf({ program }: Plan, { session, flags, coordination, interruption }: Means): RunOptions {

@@ -8,6 +8,7 @@ import { type Drift, driftText, observeFields } from '../report/drift.ts';
 import type { Log } from '../report/log.ts';
 import type { Progress } from '../report/progress.ts';
 import type { Redactor } from '../report/redact.ts';
+import { type Span, unfollowed } from '../report/trace.ts';
 import type { Dataset } from '../stores/store.ts';
 import type { ActiveCollector, Plan, PlannedDataset } from './activate.ts';
 import { type Collected, collect, collectedFrom, newTally, type SavedCursor, type Tally } from './collect.ts';
@@ -31,6 +32,8 @@ export interface RunOptions {
   /** Takes secrets out of the run record. */
   readonly redactor: Redactor;
   readonly progress: Progress;
+  /** The run, for whoever follows where it spends its time. */
+  readonly span?: Span;
   /** Collectors at once. */
   readonly concurrency: number;
   /** Seconds. */
@@ -86,12 +89,20 @@ export interface Means {
   /** What an interrupted run left of this dataset. */
   readonly journal: Journal;
   readonly parent: Promise<Collected> | undefined;
+  /** The collector's work. */
+  readonly span?: Span;
 }
 
 /** The path of one dataset: collect into the spool, verify, then deliver what is whole or restore what is not. */
 export function runDataset(run: Run, planned: PlannedDataset, means: Means): Coming {
   const { options } = run;
   const { journal, work } = means;
+  const { collector, resource } = planned;
+  const span = (means.span ?? unfollowed).begin(`dataset ${planned.tag}`, {
+    dataset: planned.tag,
+    collector,
+    resource,
+  });
   const dataset = { ...planned, uploadId: journal.left.upload_id };
   const tally = newTally();
   const started = Date.now();
@@ -101,6 +112,7 @@ export function runDataset(run: Run, planned: PlannedDataset, means: Means): Com
   if (delivered !== undefined && whole !== undefined && work.sameStores) {
     options.progress.end(dataset.tag, delivered.verdict);
     tell(options.log, delivered);
+    span.end({ verdict: delivered.verdict, records: delivered.records, resumed: true });
     const coming = Promise.resolve(collectedFrom(whole.spool, whole.expected));
     return { coming, result: Promise.resolve({ ...delivered, resumed: true }) };
   }
@@ -112,10 +124,13 @@ export function runDataset(run: Run, planned: PlannedDataset, means: Means): Com
     if (!dataset.stored) {
       options.progress.end(dataset.tag, came.verdict);
       if ('error' in came) run.problems.push(problemOf(dataset.tag, came.error));
+      span.end({ verdict: came.verdict, records: tally.records, requests: tally.requests, stored: false });
       return undefined;
     }
     const outcome =
-      'error' in came ? await fallBack(run, dataset, came, means.lock) : await store(run, dataset, came, means);
+      'error' in came
+        ? await fallBack(run, dataset, came, means.lock)
+        : await store(run, dataset, came, { ...means, span });
     const facts = factsOf(dataset, tally, started);
     const resumed = journal.left.mark === undefined && whole === undefined ? {} : { resumed: true as const };
     const settled = { ...facts, ...outcome, ...resumed } satisfies DatasetResult;
@@ -126,9 +141,14 @@ export function runDataset(run: Run, planned: PlannedDataset, means: Means): Com
     }
     options.progress.end(dataset.tag, settled.verdict);
     tell(options.log, settled);
+    endSpan(span, settled);
     return settled;
   });
   return { coming, result };
+}
+
+function endSpan(span: Span, { verdict, records, pages, requests, retries, waited_ms, bytes, reason }: DatasetResult) {
+  span.end({ verdict, records, pages, requests, retries, waited_ms, bytes }, reason);
 }
 
 async function collected(
@@ -188,7 +208,8 @@ async function store(
   const whole = datasetOf(run, dataset, came, means);
   // No new events are nothing to add.
   const nothing = dataset.kind === 'events' && spool.records === 0;
-  const [stores, drift] = await Promise.all([nothing ? [] : deliver(whole, run), driftOf(run, dataset, spool)]);
+  const to = { ...run, span: means.span };
+  const [stores, drift] = await Promise.all([nothing ? [] : deliver(whole, to), driftOf(run, dataset, spool)]);
   const { upload_id, timestamp, records } = whole.metadata;
   if (stores.some(({ error }) => error === undefined)) {
     await writeBaseline(options.state, plan.tenancy, dataset.tag, { upload_id, timestamp, records });

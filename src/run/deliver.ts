@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import pLimit, { type LimitFunction } from 'p-limit';
 import { asCollectError, CollectError } from '../errors.ts';
 import { systemClock } from '../http/pace.ts';
+import { type Span, unfollowed } from '../report/trace.ts';
 import type { Dataset, OpenContext, Sink, Written } from '../stores/store.ts';
 import type { ActiveStore } from './activate.ts';
 import type { Delivered, Outbox } from './outbox.ts';
@@ -33,6 +34,8 @@ export interface Destinations {
   readonly stores: readonly OpenStore[];
   readonly outbox: Outbox;
   readonly signal: AbortSignal;
+  /** The dataset's work. */
+  readonly span?: Span | undefined;
 }
 
 const WRITES_AT_ONCE = 2;
@@ -71,11 +74,12 @@ const GRACE = 4000;
  */
 export async function deliver(
   dataset: Dataset,
-  { stores, outbox, signal }: Destinations,
+  { stores, outbox, signal, span = unfollowed }: Destinations,
 ): Promise<readonly Delivery[]> {
   const deliveries = await Promise.all(
     stores.map(async (store) => {
-      const delivery = await attempt(store.name, () => writeTo(store, dataset, signal));
+      const write = () => attempt(store.name, () => writeTo(store, dataset, signal));
+      const delivery = await followed(span, store.name, dataset, write);
       return delivery.error === undefined || signal.aborted ? delivery : keep(dataset, delivery, outbox);
     }),
   );
@@ -84,7 +88,8 @@ export async function deliver(
       const { backup } = store.sink;
       if (backup === undefined || dataset.kind === 'events') return [];
       const save = () => unlessStopped(() => backup.save(dataset), signal);
-      return store.turn(() => attempt(`${store.name} backup`, save));
+      const name = `${store.name} backup`;
+      return followed(span, name, dataset, () => store.turn(() => attempt(name, save)));
     }),
   );
   return [...deliveries, ...backups.flat()];
@@ -101,6 +106,19 @@ export function writeTo(store: OpenStore, dataset: Dataset, signal: AbortSignal)
     return store.sink.write(dataset);
   };
   return store.turn(() => unlessStopped(write, signal));
+}
+
+/** A write as a piece of the dataset's work, its waiting for a turn included. */
+async function followed(
+  span: Span,
+  store: string,
+  { tag, spool }: Dataset,
+  write: () => Promise<Delivery>,
+): Promise<Delivery> {
+  const own = span.begin(`store ${store}`, { store, dataset: tag, records: spool.records, bytes: spool.bytes });
+  const delivery = await write();
+  own.end({}, delivery.error);
+  return delivery;
 }
 
 /** Keeps a dataset that a store did not take; without a place for it, its fault stands alone. */

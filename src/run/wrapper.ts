@@ -8,6 +8,7 @@ import { asCollectError, CollectError, problemOf } from '../errors.ts';
 import { systemClock } from '../http/pace.ts';
 import { appendRunRecord, type Head } from '../report/audit.ts';
 import { keepStanding, readStanding } from '../report/standing.ts';
+import { unfollowed } from '../report/trace.ts';
 import type { OpenContext } from '../stores/store.ts';
 import type { ActiveCollector, Plan, PlannedDataset } from './activate.ts';
 import { clientOf, clientSettings } from './client.ts';
@@ -154,7 +155,9 @@ async function inTurn(take: () => Promise<Lock>): Promise<Lock> {
 /** One collector under its lock: every dataset at its own pace, children behind their parents. */
 async function runCollector(run: Run, active: ActiveCollector): Promise<readonly DatasetResult[]> {
   const { collector, datasets } = active;
+  const span = (run.options.span ?? unfollowed).begin(`collector ${collector.name}`, { collector: collector.name });
   let held: Lock | undefined;
+  let fault: string | undefined;
   try {
     const lock = await run.options.locks.take(run.plan.tenancy, collector.name);
     held = lock;
@@ -170,7 +173,7 @@ async function runCollector(run: Run, active: ActiveCollector): Promise<readonly
         (dataset.kind === 'events' && whole !== undefined) ||
         (work.useful && (run.plan.slot === undefined || upload_id === dataset.uploadId));
       const journal = await Journal.open(join(work.folder, `${dataset.tag}.journal`), upload, useful);
-      const { coming, result } = runDataset(run, dataset, { active, client, work, lock, journal, parent });
+      const { coming, result } = runDataset(run, dataset, { active, client, work, lock, journal, parent, span });
       collected.set(dataset.resource, coming);
       results.push(result.finally(() => journal.close()));
     }
@@ -179,8 +182,10 @@ async function runCollector(run: Run, active: ActiveCollector): Promise<readonly
     const error = asCollectError(thrown);
     if (error.code === 'locked') run.locked.push(collector.name);
     run.problems.push(problemOf(collector.name, error));
+    fault = error.message;
     return [];
   } finally {
+    span.end({}, fault);
     await held?.release();
   }
 }
