@@ -64,8 +64,8 @@ export async function openReporting({ session, program, tenancy, state }: Report
       standing = standingAfter(standing, summary);
       await keepMetrics(session, program, summary, standing);
       const recorded = telemetry.record(summary, standing);
-      if (!aloud) return recorded;
       const news: News = { event: 'run.finished', summary, change };
+      if (!aloud) return void (await Promise.all([recorded, notify(news, true)]));
       log(summary.exit_code === 0 ? 'INFO' : 'WARNING', 'run.finished', headline(news), countsOf(summary));
       await telling; // who is told of the end has been told of the start
       await Promise.all([recorded, notify(news), tellActions(session, summary, change)]);

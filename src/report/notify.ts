@@ -18,13 +18,13 @@ export interface NotifyMeans {
   readonly dispatcher: Dispatcher;
 }
 
-/** Tells whoever is configured. Never throws: who is not reached is one warning. */
-export type Notify = (news: News) => Promise<void>;
+/** Tells whoever is configured; of what is routine, the heartbeat alone. Never throws: who is not reached is one warning. */
+export type Notify = (news: News, routine?: boolean) => Promise<void>;
 
 /** Someone who is told. */
 export interface Channel {
   readonly name: string;
-  wants(news: News): boolean;
+  wants(news: News, routine: boolean): boolean;
   /** Tells it, and gives up when the signal says so. */
   send(news: News, signal: AbortSignal): Promise<void>;
 }
@@ -40,9 +40,9 @@ export async function openNotify(means: NotifyMeans): Promise<Notify> {
   const { log } = means;
   const mail = await openMail(means);
   const channels = [slack(means), webhook(means), heartbeat(means), mail].filter((channel) => channel !== undefined);
-  return async (news) => {
+  return async (news, routine = false) => {
     const signal = AbortSignal.timeout(PATIENCE);
-    const wanted = channels.filter((channel) => channel.wants(news));
+    const wanted = channels.filter((channel) => channel.wants(news, routine));
     await Promise.all(
       wanted.map(async (channel) => {
         try {
@@ -77,7 +77,7 @@ function slack({ program, redactor, dispatcher }: NotifyMeans): Channel | undefi
   if (url === undefined) return undefined;
   return {
     name: 'Slack',
-    wants: (news) => isWorth(news, program.NOTIFY_ON),
+    wants: (news, routine) => !routine && isWorth(news, program.NOTIFY_ON),
     async send(news, signal) {
       const text = redactor.redact([headline(news), ...details(news)].join('\n'));
       // Unescaped, a vendor's text could call a whole channel: https://api.slack.com/reference/surfaces/formatting
@@ -92,7 +92,7 @@ function webhook({ program, redactor, dispatcher }: NotifyMeans): Channel | unde
   if (url === undefined) return undefined;
   return {
     name: 'the webhook',
-    wants: (news) => isWorth(news, program.NOTIFY_ON),
+    wants: (news, routine) => !routine && isWorth(news, program.NOTIFY_ON),
     async send(news, signal) {
       const to = assertEncrypted(new URL(url), program.CYBER_COLLECT_ALLOW_HTTP);
       const body = redactor.redact(JSON.stringify({ event: news.event, text: headline(news), ...factsOf(news) }));
@@ -120,14 +120,22 @@ function signed(id: string, body: string, key: string | undefined): Readonly<Rec
   return { ...headers, 'webhook-signature': `v1,${signature}` };
 }
 
+/** Milliseconds between two heartbeats of rounds; who watches them limits how many it takes. */
+const BETWEEN = 60_000;
+
 /** Asked for whatever NOTIFY_ON says: what watches it counts on it. */
 function heartbeat({ program, dispatcher }: NotifyMeans): Channel | undefined {
   const { NOTIFY_HEARTBEAT_URL: url, NOTIFY_HEARTBEAT_FAIL: suffix } = program;
   if (url === undefined) return undefined;
+  let last = 0;
   return {
     name: 'the heartbeat',
-    wants: (news) => news.event === 'run.finished' && (news.summary.exit_code === 0 || suffix !== 'none'),
+    wants(news, routine) {
+      if (news.event === 'run.started' || (news.summary.exit_code !== 0 && suffix === 'none')) return false;
+      return !routine || Date.now() - last >= BETWEEN;
+    },
     async send(news, signal) {
+      last = Date.now();
       const to = assertEncrypted(new URL(url), program.CYBER_COLLECT_ALLOW_HTTP);
       const good = news.event === 'run.finished' && news.summary.exit_code === 0;
       await call(good ? to : withSuffix(to, suffix), { dispatcher, signal });

@@ -26,8 +26,7 @@ export function wrongIn(summary: RunSummary): readonly Wrong[] {
   return [{ key: `run ${summary.exit_code}`, severity: 'ERROR', what: 'the run', message, mend }];
 }
 
-/** A problem as something that is wrong. */
-export function ofProblem({ id, severity, where, message, mend }: Problem): Wrong {
+function ofProblem({ id, severity, where, message, mend }: Problem): Wrong {
   return { key: `problem ${where} ${id}`, severity, what: where, message: `${id}: ${message}`, mend };
 }
 

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterEach, expect, test, vi } from 'vitest';
 import { root } from '../support/build.ts';
 import { storedEvents, temporaryFolder } from '../support/run.ts';
+import { json, serve } from '../support/server.ts';
 
 const children: ChildProcess[] = [];
 
@@ -123,6 +124,27 @@ test('a signal between two rounds ends with the code of the last, 0 when all is 
   child.kill('SIGTERM');
   expect((await ended).code).toBe(0);
 });
+
+test('rounds ask for the heartbeat once a minute and at the end, and tell the webhook of start and end alone', async () => {
+  const { folder, log } = await logFolder();
+  const [beats, hook] = [1, 2].map(() => serve((_, response) => json(response, {})));
+  const settings = {
+    NOTIFY_HEARTBEAT_URL: (await beats)?.origin.href ?? '',
+    NOTIFY_WEBHOOK_URL: (await hook)?.origin.href ?? '',
+  };
+  await writeFile(log, textOf(0, 1));
+  const { child, ended } = launch(folder, settings, '--only', 'syslog', '--follow', '0.1');
+  for (const n of [1, 2, 3]) {
+    await until(folder, n);
+    await appendFile(log, textOf(n, n + 1));
+  }
+  await until(folder, 4);
+  child.kill('SIGTERM');
+  const suffix = (await ended).code === 0 ? '/' : '/fail';
+  expect((await beats)?.received.map(({ url }) => url.pathname)).toEqual(['/', suffix]);
+  const events = (await hook)?.received.map(({ body }) => (JSON.parse(body) as { event: string }).event);
+  expect(events).toEqual(['run.started', 'run.finished']);
+}, 60_000);
 
 test('what is no events cannot be followed', async () => {
   const folder = await temporaryFolder();
