@@ -1,11 +1,11 @@
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { access, mkdir } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { freePort } from './server.ts';
 
 const VERSION = 'v1.52.3';
 
@@ -59,15 +59,4 @@ async function installed(): Promise<string> {
   const env = { ...process.env, GOBIN: folder, CGO_ENABLED: '0' };
   await promisify(execFile)('go', ['install', `github.com/fsouza/fake-gcs-server@${VERSION}`], { env });
   return program;
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  return address.port;
 }

@@ -1,0 +1,197 @@
+import { randomUUID } from 'node:crypto';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { inspect } from 'node:util';
+import snowflake from 'snowflake-sdk';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { environmentOf, resolveShape } from '../../src/config/environment.ts';
+import type { Values } from '../../src/config/setting.ts';
+import { SpoolWriter } from '../../src/envelope/spool.ts';
+import { CollectError } from '../../src/errors.ts';
+import type { Sink } from '../../src/stores/store.ts';
+import room from '../../src/stores/store_snowflake.ts';
+import { storeSuite } from '../stores/suite.ts';
+import { datasetOf } from '../support/dataset.ts';
+import { type Fakesnow, startFakesnow } from '../support/fakesnow.ts';
+import { killOverAndOver } from '../support/killed.ts';
+import { freePort } from '../support/server.ts';
+
+type Variables = Readonly<Record<string, string>>;
+
+let server: Fakesnow;
+let reader: snowflake.Connection;
+let folder = '';
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'cc-snowflake-'));
+  server = await startFakesnow();
+  snowflake.configure({ logLevel: 'OFF', additionalLogToConsole: false });
+  reader = snowflake.createConnection({ account: 'acme', username: 'reader', password: 'p', accessUrl: server.url });
+  await reader.connectAsync();
+  await query('CREATE DATABASE IF NOT EXISTS SECURITY');
+}, 600_000);
+
+afterAll(async () => {
+  await server?.stop();
+  await rm(folder, { recursive: true, force: true });
+});
+
+function query(sqlText: string): Promise<readonly Readonly<Record<string, unknown>>[]> {
+  return new Promise((resolve, reject) => {
+    reader.execute({ sqlText, complete: (error, _, rows) => (error ? reject(error) : resolve(rows ?? [])) });
+  });
+}
+
+async function records(tag: string): Promise<readonly string[]> {
+  const rows = await query(`SELECT TO_JSON(json_data) AS R FROM SECURITY.METRICS."${tag.toUpperCase()}"`);
+  return rows.map(({ R }) => String(R));
+}
+
+function variables(more: Variables = {}): Variables {
+  return {
+    STORE_SNOWFLAKE_ACCOUNT: 'acme',
+    STORE_SNOWFLAKE_USERNAME: 'cyber_collect',
+    STORE_SNOWFLAKE_PASSWORD: 'hunter2-hunter2',
+    STORE_SNOWFLAKE_DATABASE: 'security',
+    STORE_SNOWFLAKE_SCHEMA: 'metrics',
+    STORE_SNOWFLAKE_ACCESS_URL: server.url,
+    ...more,
+  };
+}
+
+function parsed(all: Variables): Values<typeof room.env> {
+  const resolved = resolveShape(environmentOf(all), 'snowflake', room.env, room.aliases);
+  if (resolved.values === undefined) throw new Error(inspect(resolved));
+  return resolved.values;
+}
+
+function open(more: Variables = {}, warnings: string[] = [], tenancy = 'acme'): Promise<Sink> {
+  return room.open(parsed(variables(more)), { tenancy, at: new Date(), warn: (said) => warnings.push(said) });
+}
+
+function newTag(): string {
+  return `t_${randomUUID().slice(0, 8)}`;
+}
+
+async function failure(work: Promise<unknown>): Promise<CollectError> {
+  const error = await work.then(
+    () => undefined,
+    (thrown: unknown) => thrown,
+  );
+  if (error instanceof CollectError) return error;
+  throw new Error(`no CollectError but ${inspect(error)}`);
+}
+
+storeSuite(
+  'snowflake',
+  async () => ({
+    open: (warnings) => open({}, warnings),
+    openWrong: () => open({ STORE_SNOWFLAKE_PASSWORD: 'wrong-hunter2' }),
+    read: records,
+    exact: true,
+    nul: 'kept',
+    loneSurrogate: 'replaced',
+    secrets: ['hunter2'],
+  }),
+  { login: true, remembers: true },
+);
+
+describe('the snowflake store', () => {
+  test('replaces snapshots of its own tenancy, adds events, and keeps the upload beside the record', async () => {
+    const tag = newTag();
+    const sink = await open();
+    const other = await open({}, [], 'globex');
+    await other.write(await datasetOf(folder, ['{"of":"globex"}'], { tag, metadata: { tenancy: 'globex' } }));
+    await sink.write(await datasetOf(folder, ['{"n":1}'], { tag }));
+    const last = await datasetOf(folder, ['{"n":2}'], { tag });
+    const { at } = await sink.write(last);
+    expect(at).toBe(`snowflake://acme/SECURITY.METRICS.${tag.toUpperCase()}`);
+    expect((await records(tag)).toSorted()).toEqual(['{"n":2}', '{"of":"globex"}']);
+    const rows = await query(
+      `SELECT upload_id AS U FROM SECURITY.METRICS."${tag.toUpperCase()}" WHERE tenancy = 'acme'`,
+    );
+    expect(rows).toEqual([{ U: last.metadata.upload_id }]);
+    const events = newTag();
+    const first = await datasetOf(folder, ['{"e":1}'], { tag: events, kind: 'events' });
+    await sink.write(first);
+    await sink.write(await datasetOf(folder, ['{"e":2}'], { tag: events, kind: 'events' }));
+    await sink.write(first);
+    expect((await records(events)).toSorted()).toEqual(['{"e":1}', '{"e":2}']);
+  });
+
+  test('sends a large dataset in parts, and leaves no file beside the spool', async () => {
+    const own = await mkdtemp(join(folder, 'large-'));
+    const writer = await SpoolWriter.create(join(own, 'spool.ndjson'));
+    const line = (n: number) => Buffer.from(`{"n":${n},"pad":"${'x'.repeat(2000)}"}\n`);
+    for (let n = 0; n < 150_000; n += 1) await writer.write([line(n)]);
+    const spool = await writer.finish(150_000);
+    const empty = await datasetOf(folder, [], { tag: newTag() });
+    const before = process.memoryUsage.rss();
+    let most = before;
+    const sampler = setInterval(() => {
+      most = Math.max(most, process.memoryUsage.rss());
+    }, 20);
+    const from = performance.now();
+    const sink = await open();
+    await sink.write({ ...empty, spool, metadata: { ...empty.metadata, records: 150_000, sha256: spool.sha256 } });
+    clearInterval(sampler);
+    const growth = Math.round((most - before) / 2 ** 20);
+    process.stderr.write(`150,000 records, 300 MB: ${Math.round(performance.now() - from)} ms, RSS +${growth} MiB\n`);
+    const [row] = await query(`SELECT COUNT(*) AS N FROM SECURITY.METRICS."${empty.tag.toUpperCase()}"`);
+    expect(Number(row?.N)).toBe(150_000);
+    expect(await readdir(own)).toEqual(['spool.ndjson']);
+    expect(growth).toBeLessThan(200);
+  });
+
+  test('refuses a table that is someone else’s', async () => {
+    const tag = newTag();
+    const sink = await open();
+    await sink.write(await datasetOf(folder, ['{}'], { tag: newTag() }));
+    await query(`CREATE TABLE SECURITY.METRICS."${tag.toUpperCase()}" (x VARCHAR)`);
+    const error = await failure(sink.write(await datasetOf(folder, ['{}'], { tag })));
+    expect(error.message).toMatch(/has no column UPLOAD_TIMESTAMP/);
+  });
+
+  test('names a tenancy with a quote as it is', async () => {
+    const tag = newTag();
+    const sink = await open({}, [], "o'brien");
+    await sink.write(await datasetOf(folder, ['{"n":1}'], { tag, metadata: { tenancy: "o'brien" } }));
+    expect(await records(tag)).toEqual(['{"n":1}']);
+  });
+
+  test('to connect names the account', async () => {
+    const sink = await open({ STORE_SNOWFLAKE_ACCESS_URL: `http://127.0.0.1:${await freePort()}` });
+    const error = await failure(sink.write(await datasetOf(folder, ['{}'], { tag: newTag() })));
+    expect(error.code).toBe('network');
+    expect(error.message).toContain('snowflake://acme/security: Snowflake does not answer');
+  }, 300_000);
+
+  test('killed at any moment leaves the old whole or the new whole, which a reader sees throughout', async () => {
+    const read = () =>
+      records('okta_killed').catch((error: Error) => {
+        if (/does not exist/.test(error.message)) return undefined;
+        throw error;
+      });
+    const seen = await killOverAndOver({ store: 'snowflake', env: variables(), folder, read, kills: 6, within: 2500 });
+    expect(seen.wrong).toEqual([]);
+    expect(seen.generations).toBeGreaterThan(1);
+  }, 120_000);
+
+  test.each<[string, Variables, string]>([
+    ['no way to log in', { STORE_SNOWFLAKE_PASSWORD: '' }, 'STORE_SNOWFLAKE_PRIVATE_KEY'],
+    ['plain http to elsewhere', { STORE_SNOWFLAKE_ACCESS_URL: 'http://snow.example' }, 'CYBER_COLLECT_ALLOW_HTTP'],
+  ])('refuses %s', (_, more, mend) => {
+    const values = { uuid: 'u', tag: 'okta_users', tenancy: 'acme', at: new Date() };
+    expect(room.targets(parsed(variables()), 'snapshot', values)).toEqual([
+      'snowflake://acme/SECURITY.METRICS.OKTA_USERS',
+    ]);
+    let error: unknown;
+    try {
+      room.targets(parsed(variables(more)), 'snapshot', values);
+    } catch (thrown) {
+      error = thrown;
+    }
+    expect((error as CollectError).mend).toContain(mend);
+  });
+});
