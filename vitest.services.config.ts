@@ -5,6 +5,6 @@ export default defineConfig({
     include: ['test/services/**/*.test.ts'],
     testTimeout: 120_000,
     hookTimeout: 120_000,
-    fileParallelism: false,
+    maxWorkers: 2,
   },
 });

@@ -97,7 +97,8 @@ export async function fleetStatus(flags: FleetFlags): Promise<number> {
       failed = 0,
     } = await queue.getJobCounts();
     const paused = await queue.isPaused();
-    const counts = { waiting: waiting + held, delayed, active, completed, failed };
+    // Redis counts the held ones apart, PostgreSQL among the waiting ones.
+    const counts = { waiting: Math.max(waiting, held), delayed, active, completed, failed };
     const all = Object.values(counts).reduce((sum, count) => sum + count, 0);
     return all === 0 && !paused ? [] : [{ collector, ...counts, paused }];
   });
