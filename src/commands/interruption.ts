@@ -25,7 +25,6 @@ export function listenForSignals(said: (name: string) => void): Interruption {
   process.on('SIGINT', interrupted);
   process.on('SIGTERM', terminated);
   process.on('disconnect', terminated);
-  process.channel?.unref();
   return {
     signal: controller.signal,
     code: () => code,

@@ -22,8 +22,6 @@ export async function runIn(
       output: 'json',
     },
     session,
-  )
-    .catch((thrown: unknown) => asCollectError(thrown).code)
-    .finally(() => process.channel?.ref()); // a run lets go of whoever began its process, which here is the test runner
+  ).catch((thrown: unknown) => asCollectError(thrown).code);
   return { code, ms: Date.now() - started, said: said.join('\n'), printed, unredacted };
 }
