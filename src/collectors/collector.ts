@@ -64,6 +64,8 @@ export interface Custom<V> extends ResourceFacts {
   readonly method?: 'GET' | 'POST';
   /** Another resource it reads through `parents`. */
   readonly each?: string;
+  /** Whether the settings want it; without it, always. */
+  readonly when?: (settings: V) => boolean;
   /** Fields it adds to the vendor's records, `_name` -> what it is. */
   readonly adds?: Readonly<Record<string, string>>;
   /** It goes on from `context.from` when the run before was killed; each of its pages says where in `next`. */

@@ -1,11 +1,14 @@
 import { CollectError } from '../errors.ts';
-import { optional, secret, setting, text, type Values } from './setting.ts';
+import { optional, secret, setting, text, type Values, waking } from './setting.ts';
 
 /** The AWS variables that the S3 store and the AWS collector share. */
 export const awsShape = {
-  AWS_ACCESS_KEY_ID: secret(
-    'Access key id; unset = what the AWS SDK finds: profile, web identity, container or instance role',
-    optional(),
+  AWS_ACCESS_KEY_ID: waking(
+    secret(
+      'Access key id; unset = what the AWS SDK finds: profile, web identity, container or instance role',
+      optional(),
+    ),
+    ['STORE_AWS_S3_BUCKET', 'CYBER_COLLECT_STATE_S3'],
   ),
   AWS_SECRET_ACCESS_KEY: secret('Secret of the access key', optional()),
   AWS_SESSION_TOKEN: secret('Session token, where the access key is a temporary one', optional()),

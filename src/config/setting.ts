@@ -7,6 +7,8 @@ export interface Facts {
   readonly about: string;
   /** Whether its value must never be shown. */
   readonly secret: boolean;
+  /** Switches on a collector that requires nothing, unless one of these is set, which uses the variable too. */
+  readonly wakes?: { readonly unless: readonly string[] };
 }
 
 /** A zod shape whose keys are the names of environment variables. */
@@ -33,6 +35,12 @@ export function secret(about: string): z.ZodString;
 export function secret<T extends z.ZodType>(about: string, type: T): T;
 export function secret(about: string, type: z.ZodType = z.string()): z.ZodType {
   return type.register(facts, { about, secret: true });
+}
+
+/** A declared variable that switches on a collector which requires none, unless one of some others is set. */
+export function waking<T extends z.ZodType>(type: T, unless: readonly string[] = []): T {
+  facts.add(type, { ...factsOf(type), wakes: { unless } });
+  return type;
 }
 
 /** The facts of a declared variable. */

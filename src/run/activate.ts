@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
-import { type Collector, idOf, parentOf, type Resource, tagOf } from '../collectors/collector.ts';
+import { type Collector, idOf, isCustom, parentOf, type Resource, tagOf } from '../collectors/collector.ts';
 import { type Environment, lookUp, resolveShape } from '../config/environment.ts';
 import { areShares, contradictions, programAliases, programShape, SHARES } from '../config/program.ts';
-import { assertEncrypted, isRequired, type Shape, type Values } from '../config/setting.ts';
+import { assertEncrypted, factsOf, isRequired, type Shape, type Values } from '../config/setting.ts';
 import { asCollectError, CollectError, ConfigError, configProblem, type Problem } from '../errors.ts';
 import type { Kind, Store } from '../stores/store.ts';
 import { assertSafe, parseTemplate, type TemplateValues } from '../templating/template.ts';
@@ -85,7 +85,8 @@ export function activate(environment: Environment, rooms: Rooms, wanted: Wanted,
   fatal.push(...unmatched('--only', only, known), ...unmatched('--exclude', exclude, known));
   const collectors: ActiveCollector[] = [];
   for (const collector of rooms.collectors) {
-    const chosen = chooseDatasets(collector, only, exclude, (tag) => uploadIdOf(wanted.slot, tenancy, tag));
+    const uploadId = (tag: string) => uploadIdOf(wanted.slot, tenancy, tag);
+    const chosen = chooseDatasets(collector, { only, exclude, asleep: isAsleep(collector, environment), uploadId });
     if (!chosen.some((dataset) => dataset.stored)) continue;
     const settings = settingsOf(environment, collector, {
       named: only.length > 0,
@@ -93,7 +94,11 @@ export function activate(environment: Environment, rooms: Rooms, wanted: Wanted,
       problems,
       fatal,
     });
-    if (settings !== undefined) collectors.push({ collector, settings, datasets: chosen });
+    if (settings === undefined) continue;
+    const datasets = leftBy(settings, collector, chosen);
+    if (datasets.length > 0) collectors.push({ collector, settings, datasets });
+    else if (only.length > 0)
+      fatal.push(configProblem(collector.name, LEFT_OUT, 'name others, or change the settings'));
   }
   const stores = activeStores(environment, rooms.stores, fatal);
   const planned = collectors.flatMap((active) => active.datasets.filter((dataset) => dataset.stored));
@@ -132,32 +137,62 @@ export function metricsFile(program: Plan['program'], tenancy: string, at: Date)
   });
 }
 
-/** Whether a collector runs without any variable, and so only when it is named. */
-function needsNaming(collector: Collector): boolean {
-  return !Object.values(collector.env).some(isRequired);
+const LEFT_OUT = 'its settings leave out all of it that is named';
+
+/** Whether a collector runs without any variable and none that is set wakes it: it runs only when it is named. */
+function isAsleep({ env, aliases = {} }: Collector, environment: Environment): boolean {
+  const isSet = (name: string) => lookUp(environment, name, aliases) !== undefined;
+  return !Object.entries(env).some(([name, type]) => {
+    const { wakes } = factsOf(type);
+    return isRequired(type) || (wakes !== undefined && isSet(name) && !wakes.unless.some(isSet));
+  });
 }
 
-function chooseDatasets(
-  collector: Collector,
-  only: readonly string[],
-  exclude: readonly string[],
-  uploadId: (tag: string) => string,
-): PlannedDataset[] {
+/** The chosen datasets that the settings want, and the parents that these need. */
+function leftBy(
+  settings: Values<Shape>,
+  { resources }: Collector,
+  chosen: readonly PlannedDataset[],
+): readonly PlannedDataset[] {
+  const isWanted = ({ stored, definition }: PlannedDataset) =>
+    stored && (!isCustom(definition) || definition.when?.(settings) !== false);
+  const needed = withParents(
+    resources,
+    chosen.filter(isWanted).map(({ resource }) => resource),
+  );
+  return chosen
+    .filter(({ resource }) => needed.has(resource))
+    .map((dataset) => ({ ...dataset, stored: isWanted(dataset) }));
+}
+
+/** The names of some resources and of those that they are read through. */
+function withParents(resources: Collector['resources'], some: Iterable<string>): ReadonlySet<string> {
+  const needed = new Set(some);
+  for (const resource of needed) {
+    const parent = parentOf(resources[resource] as Resource<unknown>);
+    if (parent !== undefined) needed.add(parent);
+  }
+  return needed;
+}
+
+/** How datasets are chosen. */
+interface Choice {
+  readonly only: readonly string[];
+  readonly exclude: readonly string[];
+  /** Whether only what is named runs. */
+  readonly asleep: boolean;
+  readonly uploadId: (tag: string) => string;
+}
+
+function chooseDatasets(collector: Collector, { only, exclude, asleep, uploadId }: Choice): PlannedDataset[] {
   const resources = Object.keys(collector.resources);
   const wanted = new Set(
     resources.filter((resource) => {
-      const named =
-        only.length === 0
-          ? !needsNaming(collector)
-          : only.some((pattern) => selects(pattern, collector.name, resource));
+      const named = only.length === 0 ? !asleep : only.some((pattern) => selects(pattern, collector.name, resource));
       return named && !exclude.some((pattern) => selects(pattern, collector.name, resource));
     }),
   );
-  const needed = new Set(wanted);
-  for (const resource of needed) {
-    const parent = parentOf(collector.resources[resource] as Resource<unknown>);
-    if (parent !== undefined) needed.add(parent);
-  }
+  const needed = withParents(collector.resources, wanted);
   return resources
     .filter((resource) => needed.has(resource))
     .map((resource) => {
