@@ -25,8 +25,10 @@ type Mechanics = Pick<Custom<AwsSettings>, 'path' | 'when' | 'adds' | 'collect'>
 const REGIONS_AT_ONCE = 4;
 const ACCOUNTS_AT_ONCE = 4;
 
-const ACCOUNT = { _account_id: 'the account that was asked' } as const;
-const PLACE = { ...ACCOUNT, _region: 'the region that was asked' } as const;
+/** The field that says of which account a record is. */
+export const ACCOUNT = { _account_id: 'the account that was asked' } as const;
+/** The fields that say where a record is from. */
+export const PLACE = { ...ACCOUNT, _region: 'the region that was asked' } as const;
 
 /** How a dataset is read that every account has once. */
 export function global(resource: string, action: string, read: Read): Mechanics {
@@ -97,8 +99,7 @@ interface Placed {
   readonly records: Records;
 }
 
-/** The fields of ours that say where a record of an account comes from. */
-export function placeOfAccount({ account }: Scope): JsonObject {
+function placeOfAccount({ account }: Scope): JsonObject {
   return { _account_id: account ?? null };
 }
 
@@ -166,7 +167,7 @@ function copiesBy(paths: readonly string[]): (record: JsonObject, scope: Scope) 
 }
 
 /** Runs several generators at once, each a page ahead, and hands on their pages in order. */
-async function* inOrder<T>(lists: readonly (() => AsyncGenerator<T>)[], most: number): AsyncGenerator<T> {
+export async function* inOrder<T>(lists: readonly (() => AsyncGenerator<T>)[], most: number): AsyncGenerator<T> {
   const begun: { readonly list: AsyncGenerator<T>; readonly first: Promise<IteratorResult<T>> }[] = [];
   let started = 0;
   try {

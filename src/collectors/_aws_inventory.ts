@@ -1,5 +1,5 @@
 import { textAt } from '../json.ts';
-import { type Records, reading } from './_aws.ts';
+import { inOrder, placeOfRegion, type Records, reading } from './_aws.ts';
 import { organizationAccounts } from './_aws_accounts.ts';
 import { notEnabled, recordOf, type Scope } from './_aws_scope.ts';
 import type { AwsSettings } from './_aws_settings.ts';
@@ -66,18 +66,25 @@ export async function* configRules(scope: Scope): AsyncGenerator<Records> {
   if (ConfigurationRecorders.length === 0) throw notEnabled(`AWS Config has no recorder in ${scope.region}`);
 }
 
+const RULES_AT_ONCE = 4;
+
 /** What each rule says of each resource. */
 export function configCompliance(context: Context<AwsSettings>): AsyncIterable<Records> {
   return reading(context, async function* (aws, { parents }) {
-    const scopes = new Map<string, Compliance>();
+    const places = new Map<string, Promise<Compliance>>();
+    const lists: (() => AsyncGenerator<Records>)[] = [];
     for await (const rule of parents()) {
       const account = textAt(rule, '_account_id') ?? '';
       const region = textAt(rule, '_region') ?? '';
       const place = `${account} ${region}`;
-      const compliance = scopes.get(place) ?? (await complianceIn(aws.in(account, region)));
-      scopes.set(place, compliance);
-      yield* compliance(textAt(rule, 'ConfigRuleName') ?? '');
+      const compliance = places.get(place) ?? complianceIn(aws.in(account, region));
+      places.set(place, compliance);
+      const name = textAt(rule, 'ConfigRuleName') ?? '';
+      lists.push(async function* ofRule() {
+        yield* (await compliance)(name);
+      });
     }
+    yield* inOrder(lists, RULES_AT_ONCE);
   });
 }
 
@@ -91,7 +98,7 @@ async function complianceIn(scope: Scope): Promise<Compliance> {
     '@aws-sdk/client-config-service'
   );
   const client = scope.open(ConfigServiceClient);
-  const place = { _account_id: scope.account ?? null, _region: scope.region };
+  const place = placeOfRegion(scope);
   return async function* ofRule(ConfigRuleName) {
     const input = { ConfigRuleName, ComplianceTypes: ['NON_COMPLIANT' as const, 'COMPLIANT' as const], Limit: 100 };
     const list = scope.pages({

@@ -1,13 +1,11 @@
 import { awsAliases } from '../config/aws.ts';
-import { global, regional } from './_aws.ts';
+import { ACCOUNT, global, PLACE, regional } from './_aws.ts';
 import { guardDutyFindings, inspectorFindings, securityHubFindings } from './_aws_findings.ts';
 import { credentialReport, iamUsers, passwordPolicy } from './_aws_iam.ts';
 import { accounts, configCompliance, configRules, instances, securityGroups } from './_aws_inventory.ts';
 import { BUCKET_FIELDS, buckets } from './_aws_s3.ts';
 import { awsEnv, endpointOf, wants } from './_aws_settings.ts';
 import { defineCollector } from './collector.ts';
-
-const PLACE = { _account_id: 'the account that was asked', _region: 'the region that was asked' } as const;
 
 /** Where a finding may quote the environment of a function, a task or a build. */
 const QUOTED = [
@@ -42,7 +40,7 @@ export default defineCollector({
       id: '_account_id',
       needs: 'iam:GetAccountPasswordPolicy and iam:GetAccountSummary',
       ...global('iam_password_policy', 'iam:GetAccountPasswordPolicy', passwordPolicy),
-      adds: { _account_id: PLACE._account_id, _summary: 'how many of what IAM has, and whether root has MFA' },
+      adds: { ...ACCOUNT, _summary: 'how many of what IAM has, and whether root has MFA' },
     },
     securityhub_findings: {
       about: 'Findings in Security Hub that are active and new or notified, each once however it is aggregated',
@@ -107,7 +105,7 @@ export default defineCollector({
       needs: `s3:ListAllMyBuckets, s3:GetBucketPublicAccessBlock, s3:GetBucketPolicyStatus,
         s3:GetEncryptionConfiguration, s3:GetBucketVersioning and s3:GetBucketLogging`.replace(/\s+/g, ' '),
       ...global('s3_buckets', 's3:ListBuckets', buckets),
-      adds: { _account_id: PLACE._account_id, ...BUCKET_FIELDS },
+      adds: { ...ACCOUNT, ...BUCKET_FIELDS },
     },
     organizations_accounts: {
       about: 'Accounts of the organization, whatever their state; none where there is no organization',
@@ -115,7 +113,7 @@ export default defineCollector({
       needs: 'organizations:ListAccounts, as the management account or a delegated administrator',
       path: 'organizations:ListAccounts',
       when: wants('organizations_accounts'),
-      adds: { _account_id: PLACE._account_id },
+      adds: ACCOUNT,
       collect: accounts,
     },
   },
