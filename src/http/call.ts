@@ -140,13 +140,13 @@ export class Caller {
   }
 
   /** Waits before the next try, or gives up. */
-  async #wait({ meter, signal }: Errand<unknown>, failed: Failed, tries: number): Promise<void> {
+  async #wait({ meter, signal, url }: Errand<unknown>, failed: Failed, tries: number): Promise<void> {
     if (tries >= (failed.lasting ? LASTING_TRIES : MAX_TRIES)) throw failed.error;
     meter.retries += 1;
     const now = this.#clock.now();
     // Never before the told moment: jitter is only added.
     const at = failed.at === undefined ? now + backoff(tries) : Math.max(failed.at, now) + Math.random() * 250;
-    if (failed.verdict.outcome === 'throttled') this.#pacer.pauseUntil(at);
+    if (failed.verdict.outcome === 'throttled') this.#pacer.pauseUntil(at, url.href);
     meter.waitingUntil = at;
     await this.#pacer.sleepUntil(at, signal, (milliseconds) => {
       meter.waited_ms += milliseconds;

@@ -10,6 +10,8 @@ export interface LimitPace {
   readonly seconds: number;
   /** Only of requests to URLs that begin so; of all unless told. */
   readonly under?: string;
+  /** Being told to wait there holds for requests there alone. */
+  readonly alone?: boolean;
 }
 
 /** Headers that say what is left of the limit and when it is whole again. */
@@ -78,6 +80,9 @@ interface Window {
   readonly milliseconds: number;
   readonly under: string;
   readonly starts: number[];
+  readonly alone: boolean;
+  /** Epoch milliseconds before which nothing starts there. */
+  pausedUntil: number;
 }
 
 /** Two requests sent a window apart may arrive closer together than that: milliseconds of air. */
@@ -116,6 +121,8 @@ export class Pacer {
         milliseconds: pace.seconds * 1000 + AIR,
         under: pace.under ?? '',
         starts: [],
+        alone: pace.alone === true,
+        pausedUntil: 0,
       }));
     this.#watched = paces.filter((pace) => 'remaining' in pace);
   }
@@ -162,9 +169,11 @@ export class Pacer {
     waited(this.#clock.now() - started);
   }
 
-  /** No request of this collector starts before then. */
-  pauseUntil(at: number): void {
-    this.#pausedUntil = Math.max(this.#pausedUntil, at);
+  /** No request starts before then: of this collector, or to where this URL leads when limits there stand alone. */
+  pauseUntil(at: number, url = ''): void {
+    const own = this.#windows.filter(({ alone, under }) => alone && url.startsWith(under));
+    for (const window of own) window.pausedUntil = Math.max(window.pausedUntil, at);
+    if (own.length === 0) this.#pausedUntil = Math.max(this.#pausedUntil, at);
   }
 
   /** Reads the limit headers of an answer. */
@@ -187,8 +196,9 @@ export class Pacer {
       if (reset <= this.#clock.now()) this.#left.delete(name);
       else if (remaining <= 0) at = Math.max(at, reset);
     }
-    for (const { starts, requests, milliseconds, under } of this.#windows) {
+    for (const { starts, requests, milliseconds, under, pausedUntil } of this.#windows) {
       if (!url.startsWith(under)) continue;
+      at = Math.max(at, pausedUntil);
       while ((starts[0] ?? Number.POSITIVE_INFINITY) + milliseconds <= this.#clock.now()) starts.shift();
       const oldest = starts[starts.length - requests];
       if (oldest !== undefined) at = Math.max(at, oldest + milliseconds);

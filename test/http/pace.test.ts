@@ -228,3 +228,14 @@ describe('waits', () => {
     await expect(systemClock.sleep(1000, stop.signal)).rejects.toBe(reason);
   });
 });
+
+it('to be told to wait by a limit that stands alone holds there alone', async () => {
+  const clock = fakeClock();
+  const own = { ...limit(100, 60, new URL('https://one.example/api/a')), alone: true };
+  const pace = pacer([own], { clock });
+  pace.pauseUntil(clock.now() + 5000, 'https://one.example/api/a?cursor=x');
+  expect(pace.pausedFor('https://one.example/api/a?cursor=y')).toBe(5000);
+  expect(pace.pausedFor('https://one.example/api/b')).toBe(0);
+  pace.pauseUntil(clock.now() + 3000, 'https://one.example/api/b');
+  expect(pace.pausedFor('https://one.example/api/c')).toBe(3000);
+});
