@@ -212,6 +212,16 @@ export const BLIND: readonly Blindness[] = [
     because: 'the stream of a search declares no total',
   },
   {
+    where: /^slack\.(?!channels )/,
+    faults: ['empty-list', 'dropped-page', 'short-page'],
+    because: 'Slack declares a total of channels only',
+  },
+  {
+    where: /^slack\.channels /,
+    faults: ['empty-list'],
+    because: 'the total that is declared is 0 as well',
+  },
+  {
     where: /^azure_monitor\./,
     faults: ['empty-list'],
     because: 'the answer to a query declares no total',
