@@ -1,7 +1,7 @@
 import type { Binds, Connection, ConnectionOptions } from 'snowflake-sdk';
 import { z } from 'zod';
 import { programShape } from '../config/program.ts';
-import { assertEncrypted, baseUrl, optional, secret, setting, text, type Values } from '../config/setting.ts';
+import { assertEncrypted, baseUrl, choice, optional, secret, setting, text, type Values } from '../config/setting.ts';
 import { CollectError, type ErrorCode } from '../errors.ts';
 import { isBroken, type Outlook, patiently } from './_patience.ts';
 
@@ -18,6 +18,10 @@ export const snowflakeShape = {
   STORE_SNOWFLAKE_SCHEMA: setting(
     'Schema, created when missing',
     z.string().regex(NAME, 'must be the name of a schema').default('PUBLIC'),
+  ),
+  STORE_SNOWFLAKE_RECORD: setting(
+    'Type of the column json_data in new tables: variant, or text, which keeps decimals of any length',
+    choice(['variant', 'text'], 'variant'),
   ),
   STORE_SNOWFLAKE_WAREHOUSE: setting('Warehouse that loads; unset = the user’s own', optional()),
   STORE_SNOWFLAKE_ROLE: setting('Role; unset = the user’s own', optional()),

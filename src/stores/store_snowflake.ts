@@ -6,9 +6,10 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { createGzip, gzipSync } from 'node:zlib';
-import { spoolChunks } from '../envelope/spool.ts';
+import { type Spool, spoolChunks } from '../envelope/spool.ts';
 import { CollectError } from '../errors.ts';
 import { mendEscapes, type Tally } from './_escapes.ts';
+import { framedLines } from './_lines.ts';
 import { damaged, tableOf, UPLOADS } from './_rows.ts';
 import {
   connectionOf,
@@ -22,7 +23,7 @@ import { type Dataset, defineStore, type Held } from './store.ts';
 
 /**
  * A table for each tag, with the upload's columns before the record (VARIANT): parts of the spool are PUT to a stage
- * that ends with the session, and one transaction takes the old rows out, copies the new ones in and counts them.
+ * and copied into a table that both end with the session, and one transaction puts the new rows in place of the old.
  * Tried against fakesnow, a Snowflake of DuckDB, and not against the real one.
  */
 export default defineStore({
@@ -70,6 +71,8 @@ interface Place {
   readonly name: string;
   readonly table: string;
   readonly uploads: string;
+  /** Whether records are text in tables that are new. */
+  readonly asText: boolean;
 }
 
 const LISTED = UPLOADS.toUpperCase();
@@ -80,7 +83,7 @@ function placeOf(settings: SnowflakeSettings, tag: string): Place {
   const within = `${database}.${schema}`;
   const name = tableOf(tag).toUpperCase();
   return {
-    target: `snowflake://${settings.STORE_SNOWFLAKE_ACCOUNT}/${within}.${name}`,
+    target: `snowflake://${settings.STORE_SNOWFLAKE_ACCOUNT}/${within}.${tag}`,
     tag,
     database,
     schema,
@@ -88,24 +91,25 @@ function placeOf(settings: SnowflakeSettings, tag: string): Place {
     within,
     table: `${within}."${name}"`,
     uploads: `${within}."${LISTED}"`,
+    asText: settings.STORE_SNOWFLAKE_RECORD === 'text',
   };
 }
 
-/** Stores a dataset; returns how many escapes were replaced. */
+/**
+ * Stores a dataset; returns how many escapes were replaced. The load comes first, into a table of the session, so that
+ * the transaction is short: of a client that dies in one, Snowflake keeps the locks for hours.
+ */
 async function store(session: Session, place: Place, dataset: Dataset): Promise<number> {
-  await prepared(session, place);
+  const asText = await prepared(session, place);
   await session.run(`USE SCHEMA ${place.within}`);
   if (await isHeld(session, place, dataset)) return 0;
-  const stage = `${place.within}."CYBER_COLLECT_${randomUUID().replaceAll('-', '').toUpperCase()}"`;
   const tally: Tally = { replaced: 0 };
-  if (dataset.spool.records > 0) {
-    await session.run(`CREATE TEMPORARY STAGE ${stage}`);
-    await putParts(session, stage, dataset, tally);
-  }
+  const loaded = dataset.spool.records === 0 ? undefined : await load(session, dataset, asText, tally);
+  await session.run(`ALTER SESSION SET LOCK_TIMEOUT = ${LOCK_SECONDS}`);
+  await dataset.confirm();
   await session.run('BEGIN');
   try {
-    await replace(session, place, dataset, stage);
-    await dataset.confirm();
+    await replace(session, place, dataset, loaded);
     await session.run('COMMIT');
   } catch (cause) {
     await session.run('ROLLBACK').catch(() => undefined);
@@ -114,20 +118,40 @@ async function store(session: Session, place: Place, dataset: Dataset): Promise<
   return tally.replaced;
 }
 
-async function replace(session: Session, place: Place, dataset: Dataset, stage: string): Promise<void> {
+const LOCK_SECONDS = 1800;
+
+/** Loads the records into a table that ends with the session, and counts them; its name. */
+async function load(
+  session: Session,
+  { tag, metadata, spool }: Dataset,
+  asText: boolean,
+  tally: Tally,
+): Promise<string> {
+  const { tenancy, upload_id, timestamp } = metadata;
+  const id = randomUUID().replaceAll('-', '').toUpperCase();
+  const [table, stage] = [`"LOAD_${id}"`, `"STAGE_${id}"`];
+  await session.run(`CREATE TEMPORARY TABLE ${table} ${columnsSql(asText)}`);
+  await session.run(`CREATE TEMPORARY STAGE ${stage}`);
+  const chunks = spoolChunks(spool);
+  const lines = asText ? framedLines(chunks, { head: '', tail: '', asText }) : mendEscapes(chunks, false, tally);
+  await putParts(session, stage, spool, lines);
+  const columns = [`${literal(timestamp)}::TIMESTAMP_TZ`, literal(tenancy), literal(upload_id)];
+  const rows = await session.run(
+    `COPY INTO ${table} (${COLUMNS.join(', ')})
+      FROM (SELECT ${columns.join(', ')}, ${asText ? '$1::VARCHAR' : '$1'} FROM @${stage})
+      FILE_FORMAT = (TYPE = JSON COMPRESSION = GZIP ALLOW_DUPLICATE = TRUE) ON_ERROR = ABORT_STATEMENT FORCE = TRUE`,
+  );
+  const count = rows.reduce((sum, row) => sum + Number(row.rows_loaded ?? 0), 0);
+  if (count !== spool.records) throw damaged(tag, `${count} of ${spool.records} records`);
+  return table;
+}
+
+async function replace(session: Session, place: Place, dataset: Dataset, loaded: string | undefined): Promise<void> {
   const { tenancy, upload_id, timestamp } = dataset.metadata;
+  const names = COLUMNS.join(', ');
   if (dataset.kind === 'snapshot') await session.run(`DELETE FROM ${place.table} WHERE tenancy = ?`, [tenancy]);
-  if (dataset.spool.records > 0) {
-    const columns = [`${literal(timestamp)}::TIMESTAMP_TZ`, literal(tenancy), literal(upload_id), '$1'];
-    const rows = await session.run(
-      `COPY INTO ${place.table} (upload_timestamp, tenancy, upload_id, json_data)
-        FROM (SELECT ${columns.join(', ')} FROM @${stage})
-        FILE_FORMAT = (TYPE = JSON COMPRESSION = GZIP ALLOW_DUPLICATE = TRUE) ON_ERROR = ABORT_STATEMENT FORCE = TRUE`,
-    );
-    const loaded = rows.reduce((sum, row) => sum + Number(row.rows_loaded ?? 0), 0);
-    if (loaded !== dataset.spool.records) {
-      throw damaged(dataset.tag, `${loaded} of ${dataset.spool.records} records`);
-    }
+  if (loaded !== undefined) {
+    await session.run(`INSERT INTO ${place.table} (${names}) SELECT ${names} FROM ${loaded}`);
   }
   await session.run(
     `INSERT INTO ${place.uploads} (tenancy, tag, upload_id, upload_timestamp, records, metadata, stored_at)
@@ -142,36 +166,46 @@ function literal(value: string): string {
 
 const COLUMNS = ['UPLOAD_TIMESTAMP', 'TENANCY', 'UPLOAD_ID', 'JSON_DATA'];
 
-/** Makes what is missing of schema and tables. */
-async function prepared(session: Session, place: Place): Promise<void> {
+/** Makes what is missing of schema and tables; whether the records of this one are text. */
+async function prepared(session: Session, place: Place): Promise<boolean> {
   const found = await columnsOf(session, place);
-  if (found.get(place.name) === undefined) {
-    if (found.size === 0) await session.run(`CREATE SCHEMA IF NOT EXISTS ${place.within}`);
-    await session.run(`CREATE TABLE IF NOT EXISTS ${place.table} (upload_timestamp TIMESTAMP_TZ NOT NULL,
-      tenancy VARCHAR NOT NULL, upload_id VARCHAR NOT NULL, json_data VARIANT)`);
+  const columns = found.get(place.name);
+  if (found.size === 0) await session.run(`CREATE SCHEMA IF NOT EXISTS ${place.within}`);
+  if (columns === undefined) {
+    await session.run(`CREATE TABLE IF NOT EXISTS ${place.table} ${columnsSql(place.asText)}`);
   }
-  const missing = COLUMNS.find((name) => found.get(place.name)?.has(name) === false);
+  const missing = COLUMNS.find((name) => columns?.has(name) === false);
   if (missing !== undefined) {
     throw new CollectError('store', `${place.target} has no column ${missing}`, {
       mend: 'rename that table, or set another STORE_SNOWFLAKE_SCHEMA',
     });
   }
-  if (found.has(LISTED)) return;
-  await session.run(`CREATE TABLE IF NOT EXISTS ${place.uploads} (tenancy VARCHAR NOT NULL, tag VARCHAR NOT NULL,
-    upload_id VARCHAR NOT NULL, upload_timestamp TIMESTAMP_TZ NOT NULL, records NUMBER NOT NULL,
-    metadata VARIANT NOT NULL, stored_at TIMESTAMP_TZ NOT NULL)`);
+  if (!found.has(LISTED)) await session.run(uploadsSql(place));
+  return columns === undefined ? place.asText : columns.get('JSON_DATA') !== 'VARIANT';
 }
 
-async function columnsOf(session: Session, place: Place): Promise<ReadonlyMap<string, ReadonlySet<string>>> {
+function columnsSql(asText: boolean): string {
+  return `(upload_timestamp TIMESTAMP_TZ NOT NULL, tenancy VARCHAR NOT NULL, upload_id VARCHAR NOT NULL,
+    json_data ${asText ? 'VARCHAR' : 'VARIANT'})`;
+}
+
+function uploadsSql({ uploads }: Place): string {
+  return `CREATE TABLE IF NOT EXISTS ${uploads} (tenancy VARCHAR NOT NULL, tag VARCHAR NOT NULL,
+    upload_id VARCHAR NOT NULL, upload_timestamp TIMESTAMP_TZ NOT NULL, records NUMBER NOT NULL,
+    metadata VARIANT NOT NULL, stored_at TIMESTAMP_TZ NOT NULL)`;
+}
+
+/** The columns' types by name, of the tables that are there. */
+async function columnsOf(session: Session, place: Place): Promise<ReadonlyMap<string, ReadonlyMap<string, string>>> {
   const rows = await session.run(
-    `SELECT table_name AS T, column_name AS C FROM ${place.database}.INFORMATION_SCHEMA.COLUMNS
+    `SELECT table_name AS T, column_name AS C, data_type AS D FROM ${place.database}.INFORMATION_SCHEMA.COLUMNS
       WHERE table_schema = ? AND table_name IN (?, ?)`,
     [place.schema, place.name, LISTED],
   );
-  const found = new Map<string, Set<string>>();
-  for (const { T, C } of rows) {
-    const columns = found.get(String(T)) ?? new Set();
-    found.set(String(T), columns.add(String(C)));
+  const found = new Map<string, Map<string, string>>();
+  for (const { T, C, D } of rows) {
+    const columns = found.get(String(T)) ?? new Map<string, string>();
+    found.set(String(T), columns.set(String(C), String(D)));
   }
   return found;
 }
@@ -201,13 +235,13 @@ async function newest(session: Session, place: Place, tenancy: string): Promise<
 const PART_BYTES = 128 * 2 ** 20;
 const LF = 10;
 
-/** Compresses the spool in parts that end where a line ends, beside it, and puts each on the stage. */
-async function putParts(session: Session, stage: string, { spool }: Dataset, tally: Tally): Promise<void> {
+/** Compresses the lines of a spool in parts that end where a line ends, beside it, and puts each on the stage. */
+async function putParts(session: Session, stage: string, spool: Spool, lines: AsyncIterable<Buffer>): Promise<void> {
   const folder = await mkdtemp(join(dirname(spool.path), 'snowflake-'));
   try {
     let part = newPart(folder, 0);
     let count = 1;
-    for await (const chunk of mendEscapes(spoolChunks(spool), false, tally)) {
+    for await (const chunk of lines) {
       const end = part.bytes() + chunk.length < PART_BYTES ? -1 : chunk.lastIndexOf(LF);
       if (end < 0) {
         await part.write(chunk);

@@ -4,10 +4,13 @@ import base64
 import json
 import sys
 
+import duckdb
 import fakesnow.copy_into as copy_into
+import fakesnow.cursor
 import fakesnow.server
 import pyarrow
 import uvicorn
+from snowflake.connector.errors import ProgrammingError
 from sqlglot import exp
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.responses import Response
@@ -22,10 +25,20 @@ def read_lines(self, url):
 
 
 def whole_value(select):
-    """Lets COPY select $1 itself, not only its fields."""
+    """Lets COPY select $1 itself, not only its fields; as VARCHAR a JSON string is what it holds."""
     for parameter in list(select.find_all(exp.Parameter)):
-        parameter.replace(exp.column("json"))
+        cast = isinstance(parameter.parent, exp.Cast)
+        text = exp.func("json_extract_string", exp.column("json"), exp.Literal.string("$"))
+        (parameter.parent if cast else parameter).replace(text if cast else exp.column("json"))
     return select
+
+
+def copy(*arguments, **named):
+    """Says as Snowflake does what is no JSON."""
+    try:
+        return copy_into.copy_into(*arguments, **named)
+    except duckdb.InvalidInputException as error:
+        raise ProgrammingError(msg=f"Error parsing JSON: {error}", errno=100069, sqlstate="22P02") from None
 
 
 def as_text(value):
@@ -55,11 +68,13 @@ class JsonRows(BaseHTTPMiddleware):
         return Response(body, answer.status_code, headers)
 
 
-class Passwords:
-    """fakesnow lets everyone in; here one password is wrong."""
+class Logins:
+    """fakesnow lets everyone in, and keeps the transactions of clients that died; here one password is wrong, and of
+    the user `killed` they end when it comes again, which takes Snowflake some hours."""
 
     def __init__(self, app):
         self.app = app
+        self.killed = set()
 
     async def __call__(self, scope, receive, send):
         if scope["type"] != "http" or not scope["path"].startswith("/session/v1/login-request"):
@@ -76,11 +91,21 @@ class Passwords:
         async def again():
             return {"type": "http.request", "body": body, "more_body": False}
 
-        return await self.app(scope, again, send)
+        if json.loads(body)["data"].get("LOGIN_NAME") != "killed":
+            return await self.app(scope, again, send)
+        for token in self.killed & set(server.sessions):
+            server.sessions.pop(token).close()
+        before = set(server.sessions)
+        await self.app(scope, again, send)
+        self.killed = set(server.sessions) - before
 
 
+connect = server.shared_fs.connect
+ignored = ["^ALTER SESSION SET LOCK_TIMEOUT"]
+server.shared_fs.connect = lambda *names, **options: connect(*names, **{**options, "nop_regexes": ignored})
 copy_into.ReadJSON.read_expression = read_lines
 copy_into._strip_json_extract = whole_value
+sys.modules["fakesnow.cursor"].copy_into = copy
 server.gcs_stage_info = lambda request, expression, staged: staged["stageInfo"]  # a stage on this disk
 server.app.add_middleware(JsonRows)
-uvicorn.run(Passwords(server.app), host="127.0.0.1", port=int(sys.argv[1]), log_level="error")
+uvicorn.run(Logins(server.app), host="127.0.0.1", port=int(sys.argv[1]), log_level="error")
