@@ -1,10 +1,11 @@
+import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { mkdtemp, rm, truncate } from 'node:fs/promises';
+import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
 import { createServer, request, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { inspect } from 'node:util';
+import { inspect, promisify } from 'node:util';
 import { gunzipSync } from 'node:zlib';
 import { BlobServiceClient, type ContainerClient, StorageSharedKeyCredential } from '@azure/storage-blob';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
@@ -17,11 +18,15 @@ import type { Dataset, Kind, Sink } from '../../src/stores/store.ts';
 import azureBlob from '../../src/stores/store_azure_blob.ts';
 import { storeSuite } from '../stores/suite.ts';
 import { type Azurite, startAzurite } from '../support/azurite.ts';
+import { root } from '../support/build.ts';
+import { makeCertificates } from '../support/certificates.ts';
 import { datasetOf } from '../support/dataset.ts';
 import { killOverAndOver } from '../support/killed.ts';
+import { json, serve } from '../support/server.ts';
 
 type Variables = Readonly<Record<string, string>>;
 
+const run = promisify(execFile);
 const MIB = 2 ** 20;
 const container = `cc-${randomUUID()}`;
 const at = new Date('2026-03-04T05:06:07.890Z');
@@ -409,6 +414,81 @@ describe('credentials', () => {
       await sink.check?.();
     }
   });
+});
+
+const CREATE = `
+const { BlobServiceClient, StorageSharedKeyCredential } = require('@azure/storage-blob');
+const [endpoint, account, key] = process.argv.slice(1);
+new BlobServiceClient(endpoint, new StorageSharedKeyCredential(account, key)).createContainer('tokens');
+`;
+
+/** Writes a dataset in a process of its own, which trusts the authority of the certificates. */
+const WRITER = `
+const { root, env, dataset } = JSON.parse(process.argv[1]);
+const { default: room } = await import(root + '/dist/stores/store_azure_blob.js');
+const { environmentOf, resolveShape } = await import(root + '/dist/config/environment.js');
+const { values } = resolveShape(environmentOf(env), 'azure_blob', room.env, room.aliases);
+const sink = await room.open(values, { tenancy: 'acme', at: new Date(), warn() {} });
+const done = sink.write({ ...dataset, confirm: async () => undefined });
+console.log(JSON.stringify(await done.catch(({ code, message }) => ({ code, message }))));
+`;
+
+test('an app of Entra gets a token and writes, and one that gets none is told so', async () => {
+  const certificates = await makeCertificates();
+  const file = join(folder, 'tls');
+  await writeFile(`${file}.pem`, certificates.cert);
+  await writeFile(`${file}.key`, certificates.key);
+  const secure = await startAzurite({ cert: `${file}.pem`, key: `${file}.key` });
+  const asked: string[] = [];
+  const entra = await serve(({ url, body }, response) => {
+    asked.push(`${url.pathname} ${body}`);
+    const base = `${entra.origin.origin}/contoso`;
+    if (url.pathname.endsWith('openid-configuration')) {
+      const [token_endpoint, jwks_uri] = [`${base}/oauth2/v2.0/token`, `${base}/keys`];
+      const authorization_endpoint = `${base}/authorize`;
+      return json(response, { token_endpoint, issuer: `${base}/v2.0`, authorization_endpoint, jwks_uri });
+    }
+    if (!body.includes('client_secret=right')) return json(response, { error: 'invalid_client' }, 401);
+    const now = Math.floor(Date.now() / 1000);
+    const iss = 'https://sts.windows.net/7d1f1a52-0f8f-4b5a-8a52-1f1b7c1d9d11/';
+    const claims = { aud: 'https://storage.azure.com', iss, iat: now, nbf: now - 60, exp: now + 3600 };
+    const parts = [{ alg: 'RS256', typ: 'JWT' }, claims].map((part) => btoa(JSON.stringify(part)));
+    return json(response, {
+      token_type: 'Bearer',
+      expires_in: 3600,
+      access_token: [...parts, btoa('signed')].join('.'),
+    });
+  }, certificates);
+  async function write(secret: string): Promise<unknown> {
+    const env = {
+      STORE_AZURE_BLOB_CONTAINER: 'tokens',
+      STORE_AZURE_BLOB_KEY: 'data/%TAG.ndjson',
+      STORE_AZURE_BLOB_ENDPOINT: secure.endpoint,
+      STORE_AZURE_BLOB_TENANT_ID: 'contoso',
+      STORE_AZURE_BLOB_CLIENT_ID: 'robot',
+      STORE_AZURE_BLOB_CLIENT_SECRET: secret,
+      STORE_AZURE_BLOB_AUTHORITY: entra.origin.origin,
+    };
+    const argument = JSON.stringify({ root, env, dataset: await dataset(['{"id":1}']) });
+    const trusting = { env: { ...process.env, NODE_EXTRA_CA_CERTS: certificates.caFile } };
+    const { stdout } = await run(process.execPath, ['--input-type=module', '-e', WRITER, argument], trusting);
+    return JSON.parse(stdout);
+  }
+  await run(process.execPath, ['-e', CREATE, secure.endpoint, secure.account, secure.key], {
+    cwd: root,
+    env: { ...process.env, NODE_EXTRA_CA_CERTS: certificates.caFile },
+  });
+  try {
+    expect(await write('right')).toMatchObject({ records: 1 });
+    expect(await write('wrong')).toEqual({
+      code: 'credentials',
+      message: expect.stringContaining('Entra gives the app no token (invalid_client)'),
+    });
+    expect(asked.some((one) => one.includes('scope=https%3A%2F%2Fstorage.azure.com%2F.default'))).toBe(true);
+  } finally {
+    await secure.stop();
+    await certificates.remove();
+  }
 });
 
 describe('check', () => {

@@ -13,7 +13,8 @@ export interface Azurite {
 
 /** Starts it; with a certificate it serves TLS and takes tokens of Entra. */
 export async function startAzurite(tls?: { readonly cert: string; readonly key: string }): Promise<Azurite> {
-  const main = join(createRequire(import.meta.url).resolve('azurite/package.json'), '..', 'dist/src/blob/main.js');
+  const require = createRequire(import.meta.url);
+  const main = join(require.resolve('azurite/package.json'), '..', 'dist/src/blob/main.js');
   const account = 'acmedata';
   const key = randomBytes(64).toString('base64');
   const options = [
