@@ -99,6 +99,11 @@ export async function main(argv: readonly string[]): Promise<number> {
     .addOption(outputs(['table', 'json', 'markdown']))
     .action((options) => ending(import('./commands/status.ts').then(({ status }) => status(options))));
 
+  chosen(program.command('report').description('one HTML page: freshness, counts, coverage, failures, changed fields'))
+    .option('--html <file>', 'where the page goes; stdout unless told')
+    .option('--max-age <duration>', 'mark datasets whose last good upload is older, such as 26h', duration)
+    .action((options) => ending(import('./commands/report.ts').then(({ report }) => report(options))));
+
   environment(program.command('peek').description('the first records of a dataset on stdout; nothing is stored'))
     .argument('<name>', 'a dataset such as okta.users')
     .option('-n <records>', 'how many', whole, 5)
