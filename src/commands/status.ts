@@ -128,7 +128,7 @@ function printed(standings: readonly Standing[], { maxAge, output }: StatusFlags
       const { tag, age_s, moments } = dataset;
       const last = moments.at(-1);
       const age = age_s === undefined ? 'never' : ageOf(age_s);
-      const trend = sparkline(moments.slice(-TREND).map(({ wrong, records }) => (wrong ? undefined : records)));
+      const trend = sparkline(moments.slice(-TREND).map(countOf));
       const late = isLate(dataset, maxAge) ? ' (too old)' : '';
       return [tenancy, tag, last?.verdict ?? '', `${age}${late}`, String(last?.records ?? 0), trend];
     }),
@@ -150,14 +150,21 @@ function printed(standings: readonly Standing[], { maxAge, output }: StatusFlags
   ].join('\n');
 }
 
+/** Undefined for a run that did not bring it whole. */
+function countOf({ verdict, records }: DatasetStanding['moments'][number]): number | undefined {
+  return verdict === 'complete' || verdict === 'empty' ? records : undefined;
+}
+
 /** What is wrong, and what changed, a line each. */
 function findingsOf({ tenancy, datasets, older }: Standing): readonly string[] {
-  const lines = datasets.flatMap(({ tag, wrongSince, moments, title, reason, mend, stores, drifts }) => {
+  const lines = datasets.flatMap(({ tag, wrongSince, moments, title, reason, mend, stores, drifts, right }) => {
     const where = `${tenancy}: ${tag}`;
-    const oldest = older && wrongSince === moments[0]?.at ? ' or before' : '';
-    const mended = mend === undefined ? '' : `. To mend: ${mend}`;
-    const why = reason === undefined ? [] : [`${title ?? 'Failed'}: ${reason}${mended}`];
-    const failing = stores.flatMap(({ store, error }) => (error === undefined ? [] : [`${store}: ${error}`]));
+    const oldest = older && !right ? ' or before' : '';
+    const mended = (what: string | undefined) => (what === undefined ? '' : `. To mend: ${what}`);
+    const why = reason === undefined ? [] : [`${title ?? 'Failed'}: ${reason}${mended(mend)}`];
+    const failing = stores.flatMap((one) =>
+      one.error === undefined ? [] : [`Storage failed: ${one.store}: ${one.error}${mended(one.mend)}`],
+    );
     const wrong =
       wrongSince === undefined ? [] : [`${where}: since ${wrongSince}${oldest}: ${[...why, ...failing].join('; ')}.`];
     const drift = drifts[0]?.at === moments.at(-1)?.at ? drifts[0] : undefined;

@@ -15,8 +15,9 @@ export function countsChart(tag: string, moments: readonly Moment[]): Markup {
   const last = whole.at(-1);
   const caption = last === undefined ? 'no run brought it whole' : `${counted(last.records)} records${changeOf(whole)}`;
   const faults = wrong.length === 0 ? '' : `, ${wrong.length} of ${moments.length} runs went wrong`;
+  const label = `${tag}: records over ${moments.length} runs, ${caption}${faults}`;
   return html`<figure><figcaption><strong>${tag}</strong><br>${caption}${faults}</figcaption>
-<svg viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label="${tag}: records over ${moments.length} runs, ${caption}${faults}">
+<svg viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label="${label}">
 <line class="ground" x1="0" x2="${WIDTH}" y1="${HEIGHT - EDGE}" y2="${HEIGHT - EDGE}"/>
 ${points.length > 1 ? html`<polyline class="curve" points="${line}"/>` : undefined}
 ${points.slice(-1).map(([x, y]) => html`<circle class="dot" cx="${x}" cy="${y}" r="3"/>`)}
@@ -60,5 +61,6 @@ export function counted(value: number): string {
 /** A share of the largest as a bar; the number stands beside it. */
 export function bar(value: number, most: number): Markup {
   const width = Math.round((value / Math.max(1, most)) * 100);
-  return html`<svg class="bars" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true"><rect class="bar" width="${width}" height="8"/></svg>`;
+  return html`<svg class="bars" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">
+<rect class="bar" width="${width}" height="8"/></svg>`;
 }

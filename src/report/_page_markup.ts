@@ -46,6 +46,13 @@ function escaped(text: string): string {
     .replace(/[&<>"']/g, (character) => ENTITIES[character] ?? '');
 }
 
+/** A moment of a record: to the minute, UTC; what is none as it stands there. */
+export function momentOf(at: string): Markup {
+  const time = Date.parse(at);
+  if (Number.isNaN(time)) return html`${at}`;
+  return html`<time datetime="${at}">${new Date(time).toISOString().slice(0, 16).replace('T', ' ')}</time>`;
+}
+
 /** A table with a caption, which may be wider than the page; cells are text or pieces. */
 export function tableOf(
   caption: string,

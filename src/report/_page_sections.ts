@@ -1,6 +1,6 @@
 import type { DatasetStanding, Standing } from '../run/standing.ts';
 import { bar, counted, countsChart } from './_page_charts.ts';
-import { type Content, html, type Markup, tableOf } from './_page_markup.ts';
+import { type Content, html, type Markup, momentOf, tableOf } from './_page_markup.ts';
 import { driftText } from './drift.ts';
 import type { Told } from './history.ts';
 import type { ReportFacts, Section } from './page.ts';
@@ -27,7 +27,7 @@ export function freshness({ standings, maxAge }: ReportFacts): Section {
         tag,
         tenancy,
         html`<span class="${late ? 'bad' : 'good'}">${text}${late && age_s !== undefined ? ', too old' : ''}</span>`,
-        goodAt ?? '',
+        goodAt === undefined ? '' : momentOf(goodAt),
         verdictOf(last?.verdict ?? '', wrongSince),
         counted(last?.records ?? 0),
       ];
@@ -42,7 +42,9 @@ export function freshness({ standings, maxAge }: ReportFacts): Section {
 
 function verdictOf(verdict: string, wrongSince: string | undefined): Markup {
   if (wrongSince === undefined) return html`<span class="good">${verdict}</span>`;
-  return html`<span class="bad">${verdict}, wrong since ${wrongSince}</span>`;
+  const whole = verdict === 'complete' || verdict === 'empty';
+  const words = whole ? `${verdict}, but a store failed` : verdict;
+  return html`<span class="bad">${words}, since ${momentOf(wrongSince)}</span>`;
 }
 
 /** What is wrong now: why, since when, and what to do. */
@@ -52,7 +54,7 @@ export function failures({ standings, problems }: ReportFacts): Section {
     .toSorted((a, b) => ((a.wrongSince ?? '') < (b.wrongSince ?? '') ? -1 : 1))
     .flatMap((dataset) => {
       const { tag, tenancy, wrongSince, title, reason, mend, stores } = dataset;
-      const since = wrongSince ?? '';
+      const since = momentOf(wrongSince ?? '');
       const why: Content[][] =
         reason === undefined ? [] : [[tag, tenancy, since, `${title ?? 'Failed'}: ${reason}`, mend ?? '']];
       const lost = stores.flatMap((store) =>
@@ -64,7 +66,7 @@ export function failures({ standings, problems }: ReportFacts): Section {
     (last?.problems ?? []).map(({ id, where, message, mend }) => [
       where,
       tenancy,
-      last?.started_at ?? '',
+      momentOf(last?.started_at ?? ''),
       `${id}: ${message}`,
       mend,
     ]),
@@ -90,8 +92,10 @@ export function coverage({ standings, configured }: ReportFacts): Section {
   const missing = (configured?.chosen ?? []).filter((tag) => !seen.has(tag));
   const told = rows.flatMap(({ stores }) => stores.map(({ store }) => store));
   const stores = [...new Set([...told, ...(configured?.stores ?? [])])].sort();
-  const isOff = ({ tag, tenancy }: Row) =>
-    configured !== undefined && tenancy === configured.tenancy && !configured.tags.includes(tag);
+  const switched = ({ tag, tenancy }: Row): Content => {
+    if (tenancy !== configured?.tenancy) return 'not known here';
+    return configured.tags.includes(tag) ? 'yes' : html`<span class="warn">not now</span>`;
+  };
   const table = tableOf(
     'What the newest run of each dataset did with it',
     ['Dataset', 'Tenancy', 'Configured', ...stores],
@@ -102,12 +106,7 @@ export function coverage({ standings, configured }: ReportFacts): Section {
         html`<span class="bad">yes, but never run</span>`,
         ...stores.map(() => '–'),
       ]),
-      ...rows.map((row) => [
-        row.tag,
-        row.tenancy,
-        isOff(row) ? html`<span class="warn">not now</span>` : 'yes',
-        ...stores.map((store) => cellOf(row, store)),
-      ]),
+      ...rows.map((row) => [row.tag, row.tenancy, switched(row), ...stores.map((store) => cellOf(row, store))]),
     ],
   );
   const behind = standings.flatMap(({ tenancy, stores: waiting }) =>
@@ -116,7 +115,7 @@ export function coverage({ standings, configured }: ReportFacts): Section {
       tenancy,
       uploads,
       `${(bytes / 2 ** 20).toFixed(1)} MiB`,
-      oldest,
+      momentOf(oldest),
     ]),
   );
   const outbox =
@@ -153,7 +152,9 @@ export function effort({ standings }: ReportFacts): Section {
       bar(duration_ms, most),
     ]);
   const sum = (pick: (row: (typeof rows)[number]) => number) => rows.reduce((total, row) => total + pick(row), 0);
-  const total = `${counted(sum(({ requests }) => requests))} requests, ${counted(sum(({ retries }) => retries))} of them tries again; ${seconds(sum(({ waited_ms }) => waited_ms))} s spent waiting.`;
+  const [requests, retries] = [sum((row) => row.requests), sum((row) => row.retries)];
+  const waited = seconds(sum((row) => row.waited_ms));
+  const total = `${counted(requests)} requests, ${counted(retries)} of them tries again; ${waited} s spent waiting.`;
   const heads = ['Dataset', 'Tenancy', 'Requests', 'Tried again', 'Waited, s', 'Took, s', 'Share of the longest'];
   return {
     id: 'effort',
@@ -172,7 +173,7 @@ export function drifts({ standings }: ReportFacts): Section {
   );
   const rows = all
     .toSorted((a, b) => (a.at === b.at ? 0 : a.at < b.at ? 1 : -1))
-    .map(({ tag, tenancy, at, drift }) => [tag, tenancy, at, driftText(drift)]);
+    .map(({ tag, tenancy, at, drift }) => [tag, tenancy, momentOf(at), driftText(drift)]);
   const content =
     rows.length === 0
       ? html`<p>No dataset changed its fields in the runs that were read.</p>`

@@ -51,6 +51,8 @@ export interface DatasetHistory {
   readonly goodAt: string | undefined;
   /** Start of the first of the runs, up to the newest, in which something is wrong with it. */
   readonly wrongSince: string | undefined;
+  /** Whether a run was read in which nothing is. */
+  readonly right: boolean;
   /** Newest first. */
   readonly drifts: readonly DriftAt[];
 }
@@ -158,12 +160,11 @@ function factsOf(content: JsonObject): RunFacts {
 }
 
 /** A dataset while its records are read, from the newest back. */
-interface Gathered extends Omit<DatasetHistory, 'moments' | 'goodAt' | 'wrongSince' | 'drifts'> {
+interface Gathered extends Omit<DatasetHistory, 'moments' | 'goodAt' | 'wrongSince' | 'right' | 'drifts'> {
   readonly moments: Moment[];
   readonly drifts: DriftAt[];
   goodAt: string | undefined;
   wrongSince: string | undefined;
-  /** Whether a run was found in which nothing was wrong. */
   right: boolean;
 }
 
@@ -202,7 +203,7 @@ function newest(tag: string, dataset: JsonObject): Gathered {
   };
 }
 
-function finished({ right: _, moments, ...rest }: Gathered): DatasetHistory {
+function finished({ moments, ...rest }: Gathered): DatasetHistory {
   return { ...rest, moments: moments.toReversed() };
 }
 

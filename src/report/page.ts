@@ -1,10 +1,11 @@
 import { createHash } from 'node:crypto';
 import type { Problem } from '../errors.ts';
 import type { DatasetStanding, Standing } from '../run/standing.ts';
-import { countsChart } from './_page_charts.ts';
-import { type Content, html, type Markup, piece, sourceOf, tableOf } from './_page_markup.ts';
+import { counted, countsChart } from './_page_charts.ts';
+import { type Content, html, type Markup, momentOf, piece, sourceOf, tableOf } from './_page_markup.ts';
 import { alerts, coverage, drifts, effort, failures, freshness } from './_page_sections.ts';
 import { STYLE } from './_page_style.ts';
+import type { RunFacts } from './history.ts';
 
 /** What is switched on now. */
 export interface Configured {
@@ -39,7 +40,8 @@ export interface Section {
 export function pageOf(facts: ReportFacts): string {
   const all = [freshness, failures, counts, coverage, effort, drifts, alerts].map((section) => section(facts));
   const sections = all.filter((section) => section !== undefined);
-  const policy = `default-src 'none'; style-src 'sha256-${hashOf(STYLE)}'; img-src data:; base-uri 'none'; form-action 'none'`;
+  const style = `style-src 'sha256-${hashOf(STYLE)}'`;
+  const policy = `default-src 'none'; ${style}; img-src data:; base-uri 'none'; form-action 'none'`;
   const page = html`<!doctype html>
 <html lang="en">
 <head>
@@ -56,8 +58,10 @@ export function pageOf(facts: ReportFacts): string {
 <a class="skip" href="#content">Skip to the content</a>
 <header>
 <h1>${titleOf(facts)}</h1>
-<p class="soft">Made <time datetime="${facts.at}">${facts.at.slice(0, 16).replace('T', ' ')} UTC</time> from the run records, with cyber-collect ${facts.version}.</p>
-<nav aria-label="Sections"><ul>${sections.map(({ id, title }) => html`<li><a href="#${id}">${title}</a></li>`)}</ul></nav>
+<p class="soft">Made ${momentOf(facts.at)} UTC from the run records, with cyber-collect ${facts.version}.</p>
+<nav aria-label="Sections"><ul>
+${sections.map(({ id, title }) => html`<li><a href="#${id}">${title}</a></li>`)}
+</ul></nav>
 </header>
 <main id="content" tabindex="-1">
 ${overview(facts)}
@@ -66,7 +70,8 @@ ${sections.map(
     html`<section aria-labelledby="${id}"><h2 id="${id}">${title}</h2>\n${content}\n</section>\n`,
 )}
 </main>
-<footer><p>Ages count from the start of the run that brought the data. Counts are those that each run recorded.</p></footer>
+<footer><p>Times are UTC. Ages count from the start of the run that brought the data.
+Counts are those that each run recorded.</p></footer>
 </body>
 </html>
 `;
@@ -101,8 +106,8 @@ ${runs(standings)}`;
 function runs(standings: readonly Standing[]): Markup {
   const rows = standings.map(({ tenancy, last, runs, unreadable }) => [
     tenancy,
-    last?.started_at ?? 'none that can be read',
-    last === undefined ? '' : `${Math.round((Date.parse(last.finished_at) - Date.parse(last.started_at)) / 1000)} s`,
+    last === undefined ? 'none that can be read' : momentOf(last.started_at),
+    last === undefined ? '' : tookOf(last),
     last === undefined ? '' : codeOf(last.exit_code),
     runs,
     unreadable.length === 0
@@ -115,6 +120,11 @@ function runs(standings: readonly Standing[]): Markup {
     rows,
     [4],
   );
+}
+
+function tookOf({ started_at, finished_at }: RunFacts): string {
+  const seconds = Math.round((Date.parse(finished_at) - Date.parse(started_at)) / 1000);
+  return Number.isNaN(seconds) ? '' : `${counted(seconds)} s`;
 }
 
 const CODES: Readonly<Record<number, string>> = {

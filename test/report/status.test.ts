@@ -111,6 +111,7 @@ describe('status', () => {
     expect(found('okta_users')?.age_s).toBeGreaterThan(100_000);
     expect(found('okta_users')?.failing).toHaveLength(2);
     expect(found('okta_groups')?.age_s).toBeLessThan(4000);
+    expect((await program(folder, ['status'])).stdout).toContain('okta_groups: since');
     expect(found('okta_groups')).toMatchObject({ failing: [{ store: 's3', error: 'no route' }] });
     expect(found('okta_groups')?.wrong_since?.slice(0, 13)).toBe(hoursAgo(1).slice(0, 13));
   });
