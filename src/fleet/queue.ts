@@ -1,4 +1,4 @@
-import type { Job, Queue, Worker, WorkerOptions } from 'bullmq';
+import type { Job, JobType, Queue, Worker, WorkerOptions } from 'bullmq';
 import { z } from 'zod';
 import { type Environment, lookUp } from '../config/environment.ts';
 import { CollectError } from '../errors.ts';
@@ -20,7 +20,7 @@ export const JOB = 'run-1';
 const PREFIX = 'cyber-collect-';
 
 /** The queue of a collector. */
-export function queueOf(collector: string): string {
+function queueOf(collector: string): string {
   return `${PREFIX}${collector}`;
 }
 
@@ -40,6 +40,25 @@ export interface Broker {
 
 /** How a worker takes jobs. */
 export type Tuning = Pick<WorkerOptions, 'concurrency' | 'lockDuration' | 'stalledInterval' | 'maxStalledCount'>;
+
+/** Runs by where they are. */
+export interface Counts {
+  readonly waiting: number;
+  readonly delayed: number;
+  readonly active: number;
+  readonly completed: number;
+  readonly failed: number;
+}
+
+// On PostgreSQL the runs of a queue that is held are `paused`, which the types do not know.
+const STATES = ['waiting', 'paused', 'delayed', 'active', 'completed', 'failed'] as readonly string[] as JobType[];
+
+/** How many runs are where. */
+export async function countsOf(queue: Queue<Payload>): Promise<Counts> {
+  const counts = await queue.getJobCounts(...STATES);
+  const { waiting = 0, paused = 0, delayed = 0, active = 0, completed = 0, failed = 0 } = counts;
+  return { waiting: Math.max(waiting, paused), delayed, active, completed, failed };
+}
 
 type Classes = Pick<typeof import('bullmq'), 'Queue' | 'Worker'>;
 

@@ -31,6 +31,8 @@ export const events = {
   'fleet.dead': 'A run of the fleet waits for a person',
   'fleet.queue': 'Something odd about the connection to the queue',
   'fleet.stopping': 'A signal asks the worker to end',
+  'report.nothing': 'There are no run records to report on yet',
+  'report.written': 'Where the page of the report was put',
   'status.unreadable': 'A run record cannot be read, and is passed over',
   'status.late': 'A dataset is older than it may be',
   'status.nothing': 'There are no run records yet',
