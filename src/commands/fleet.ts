@@ -1,7 +1,7 @@
 import type { Queue } from 'bullmq';
 import { loadEnvironment } from '../config/environment.ts';
 import { CollectError } from '../errors.ts';
-import { openBroker, type Payload } from '../fleet/queue.ts';
+import { countsOf, openBroker, type Payload } from '../fleet/queue.ts';
 import { limitsFrom, submit, switchedOn } from '../fleet/submit.ts';
 import { work } from '../fleet/work.ts';
 import { createLog } from '../report/log.ts';
@@ -88,17 +88,8 @@ export async function worker(flags: WorkerFlags): Promise<number> {
 /** Shows how many runs are where, by collector; returns the exit code. */
 export async function fleetStatus(flags: FleetFlags): Promise<number> {
   return overQueues(flags, async (queue, collector) => {
-    const {
-      waiting = 0,
-      paused: held = 0,
-      delayed = 0,
-      active = 0,
-      completed = 0,
-      failed = 0,
-    } = await queue.getJobCounts();
+    const counts = await countsOf(queue);
     const paused = await queue.isPaused();
-    // Redis counts the held ones apart, PostgreSQL among the waiting ones.
-    const counts = { waiting: Math.max(waiting, held), delayed, active, completed, failed };
     const all = Object.values(counts).reduce((sum, count) => sum + count, 0);
     return all === 0 && !paused ? [] : [{ collector, ...counts, paused }];
   });

@@ -7,7 +7,7 @@ import { environmentOf } from '../config/environment.ts';
 import { asCollectError, CollectError, ConfigError, configProblem } from '../errors.ts';
 import { type Card, isTouched, needsNothing } from '../run/cards.ts';
 import type { Tenant } from '../run/tenants.ts';
-import { type Broker, JOB, type Payload } from './queue.ts';
+import { type Broker, countsOf, JOB, type Payload } from './queue.ts';
 
 /** What is to be put into the queues. */
 export interface Order {
@@ -86,8 +86,7 @@ export async function submit(broker: Broker, order: Order): Promise<readonly Sub
 }
 
 async function total(queue: Queue<Payload>): Promise<number> {
-  const counts = await queue.getJobCounts();
-  return Object.values(counts).reduce((sum, count) => sum + count, 0);
+  return Object.values(await countsOf(queue)).reduce((sum, count) => sum + count, 0);
 }
 
 function optionsOf({ tenancy, slot }: Payload, spread: number) {

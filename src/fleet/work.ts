@@ -126,7 +126,7 @@ async function runJob(job: Job<Payload>, options: WorkOptions, signal: AbortSign
 }
 
 /** What a run's exit code says of it. */
-export function verdictOf({ code, stdout }: Ended): Verdict {
+function verdictOf({ code, stdout }: Ended): Verdict {
   const datasets = summaryIn(stdout)?.datasets ?? [];
   const bad = datasets.filter(({ verdict }) => verdict !== 'complete' && verdict !== 'empty');
   const why = bad.map(({ tag, verdict, cause = verdict }) => `${tag} ${cause}`).join(', ');

@@ -45,7 +45,7 @@ export async function observeFields(
 }
 
 /** What differs, as far as the samples can tell; undefined for nothing. */
-export function driftBetween(before: Fields, now: Fields, kind: Kind): Drift | undefined {
+function driftBetween(before: Fields, now: Fields, kind: Kind): Drift | undefined {
   if (kind === 'events' && before.sampled < EVENTS_LEARNED) return undefined;
   const fresh = outermost(Object.keys(now.fields).filter((path) => isNew(path, before, now, kind)));
   const retyped = Object.keys(now.fields).flatMap((field) => {
@@ -70,7 +70,7 @@ export function driftBetween(before: Fields, now: Fields, kind: Kind): Drift | u
 }
 
 /** What is known of the fields with this run's: what is rare and was not in this sample is not forgotten. */
-export function learned(before: Fields, now: Fields, kind: Kind): Fields {
+function learned(before: Fields, now: Fields, kind: Kind): Fields {
   const events = kind === 'events';
   const learning = events && before.sampled < EVENTS_LEARNED;
   const weight = events ? before.sampled / (before.sampled + now.sampled) : 0;

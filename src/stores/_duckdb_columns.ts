@@ -19,7 +19,7 @@ export interface Column {
 }
 
 /** What values can be; one that is null or missing is none of these. */
-export const KIND = {
+const KIND = {
   text: 1,
   date: 2,
   time: 4,
