@@ -97,56 +97,27 @@ const RULES: readonly Rule[] = [
 
 /** A wait that is told may not be longer, in milliseconds. */
 const PATIENCE = 3_600_000;
+const MOST_ANSWER = 64 * 2 ** 20;
 
 /** Opens the Data API; nothing is sent yet. */
 export function dataApiOf(settings: DataApiSettings): DataApi {
-  const endpoint = endpointOf(settings);
-  const place = `astra ${endpoint.host}`;
-  const keyspace = settings.ASTRA_DB_KEYSPACE;
-  const dispatcher = dispatcherOf(settings);
-  const meter = { requests: 0, retries: 0, waited_ms: 0, bytes: 0 };
-  const closing = new AbortController();
-  const options = {
-    baseUrl: endpoint,
-    headers: { token: settings.ASTRA_DB_APPLICATION_TOKEN ?? '' },
-    concurrency: settings.STORE_ASTRA_CONCURRENCY,
-  };
-  const bounds = {
-    ...{ dispatcher, scratch: '', userAgent: 'cyber-collect', concurrency: settings.STORE_ASTRA_CONCURRENCY },
-    ...{ headroom: 0, maxBody: 2 ** 26, maxRecord: 2 ** 26, maxPages: 1, allowHttp: settings.CYBER_COLLECT_ALLOW_HTTP },
-  };
-  let client: Client | undefined;
-  let renew = 0;
-  async function ask(name: string, body: JsonObject, target?: string): Promise<JsonObject> {
-    const path = `/api/json/v1/${keyspace}${target === undefined ? '' : `/${target}`}`;
-    if (client === undefined || Date.now() > renew) {
-      renew = Date.now() + PATIENCE / 2;
-      client = new Client(options, { ...bounds, deadline: Date.now() + PATIENCE }, RULES);
-    }
-    const request = { path, method: 'POST', body: { [name]: body }, repeatable: true } as const;
-    const answer = await client
-      .http(meter, closing.signal)
-      .json(request)
-      .catch((cause) => {
-        throw told(place, cause);
-      });
-    if (isObject(answer.body)) return answer.body;
-    throw new CollectError('vendor', `${place}: the answer to ${name} is no JSON object`);
-  }
+  const { place, ask, close } = doorTo(settings);
+  const nameOf = (target = '') => `${settings.ASTRA_DB_KEYSPACE}.${target}`;
   async function command(name: string, body: JsonObject, target?: string): Promise<JsonObject> {
     const answer = await ask(name, body, target);
     const [code] = codesOf(answer);
-    if (code !== undefined) throw refused(place, `the command ${name}`, code, `${keyspace}.${target ?? ''}`);
+    if (code !== undefined) throw refused(place, `the command ${name}`, code, nameOf(target));
     return answer;
   }
   return {
     place,
     command,
+    close,
     async insert(target, documents, what) {
       const inserting = { documents: [...documents], options: { ordered: false, returnDocumentResponses: true } };
       const answer = await ask('insertMany', inserting, target);
       const code = notInserted(place, answer, documents.length);
-      if (code !== undefined) throw refused(place, what, code, `${keyspace}.${target}`);
+      if (code !== undefined) throw refused(place, what, code, nameOf(target));
     },
     async find(target, filter, more = {}) {
       const found: JsonObject[] = [];
@@ -157,10 +128,43 @@ export function dataApiOf(settings: DataApiSettings): DataApi {
         if (!Array.isArray(page)) throw new CollectError('vendor', `${place}: the answer to find holds no documents`);
         found.push(...page.filter(isObject));
         state = at(answer, 'data.nextPageState') ?? undefined;
-        if (state === undefined || state === null || 'sort' in more) return found;
+        if (state === undefined || 'sort' in more) return found;
       }
     },
-    async close() {
+  };
+}
+
+/** The one way to the database: commands to the keyspace or to something in it. */
+function doorTo(settings: DataApiSettings) {
+  const endpoint = endpointOf(settings);
+  const place = `astra ${endpoint.host}`;
+  const { STORE_ASTRA_CONCURRENCY: concurrency, CYBER_COLLECT_ALLOW_HTTP: allowHttp } = settings;
+  const dispatcher = dispatcherOf(settings);
+  const meter = { requests: 0, retries: 0, waited_ms: 0, bytes: 0 };
+  const closing = new AbortController();
+  const headers = { token: settings.ASTRA_DB_APPLICATION_TOKEN ?? '' };
+  const bounds = { headroom: 0, maxBody: MOST_ANSWER, maxRecord: MOST_ANSWER, maxPages: 1, scratch: '', allowHttp };
+  const common = { ...bounds, dispatcher, concurrency, userAgent: 'cyber-collect' };
+  let client: Client | undefined;
+  let renew = 0;
+  return {
+    place,
+    async ask(name: string, body: JsonObject, target?: string): Promise<JsonObject> {
+      const path = `/api/json/v1/${settings.ASTRA_DB_KEYSPACE}${target === undefined ? '' : `/${target}`}`;
+      if (client === undefined || Date.now() > renew) {
+        renew = Date.now() + PATIENCE / 2;
+        const deadline = Date.now() + PATIENCE;
+        client = new Client({ baseUrl: endpoint, headers, concurrency }, { ...common, deadline }, RULES);
+      }
+      const request = { path, method: 'POST', body: { [name]: body }, repeatable: true } as const;
+      const asked = client.http(meter, closing.signal).json(request);
+      const answer = await asked.catch((cause) => {
+        throw told(place, cause);
+      });
+      if (isObject(answer.body)) return answer.body;
+      throw new CollectError('vendor', `${place}: the answer to ${name} is no JSON object`);
+    },
+    async close(): Promise<void> {
       closing.abort(new CollectError('aborted', 'the store was closed'));
       await dispatcher.destroy();
     },

@@ -116,56 +116,28 @@ const BYTES_UNDER_WAY = 16 * 2 ** 20;
 
 /** A cluster, connected to on use. */
 export async function clusterOf(settings: CassandraSettings, place: string): Promise<Cluster> {
-  const driver = await import('cassandra-driver').catch((cause: NodeJS.ErrnoException) => {
-    if (cause.code !== 'ERR_MODULE_NOT_FOUND') throw cause;
-    throw new CollectError('config', 'this store uses the package cassandra-driver, which is not installed', {
-      mend: 'npm install cassandra-driver',
-    });
-  });
-  const options: QueryOptions = {
-    prepare: true,
-    isIdempotent: true,
-    consistency: driver.types.consistencies[settings.STORE_CASSANDRA_CONSISTENCY],
-    fetchSize: 1000,
-  };
-  let connected: Promise<Client> | undefined;
-  function client(): Promise<Client> {
-    const opening = connected ?? connect(driver.Client, settings);
-    connected = opening;
-    return opening.catch((cause) => {
-      if (connected === opening) connected = undefined;
-      throw cause;
-    });
-  }
+  const driver = await import('cassandra-driver').catch(notInstalled);
+  const consistency = driver.types.consistencies[settings.STORE_CASSANDRA_CONSISTENCY];
+  const options: QueryOptions = { prepare: true, isIdempotent: true, consistency, fetchSize: 1000 };
   const gate = gateOf(settings.STORE_CASSANDRA_CONCURRENCY);
-  async function repeat<T>(work: (ready: Client) => Promise<T>, what?: string): Promise<T> {
-    for (let tries = 1; ; tries += 1) {
-      try {
-        const result = await work(await client());
-        gate.went();
-        return result;
-      } catch (cause) {
-        if (isOverload(cause)) gate.slow();
-        const wait = patience(cause, tries);
-        if (wait === undefined || (connected === undefined && tries >= TRIES_TO_CONNECT))
-          throw cassandraError(place, cause, what);
-        await pause(wait);
-      }
-    }
-  }
-  const batch = (ready: Client, statements: readonly Statement[]) =>
-    ready.batch(statements as { query: string; params: unknown[] }[], { ...options, logged: false });
+  const { repeat, close } = connectionOf(() => connect(driver.Client, settings), gate, place);
+  const batch = (statements: readonly Statement[], what?: string) =>
+    repeat(
+      (ready) => ready.batch(statements as { query: string; params: unknown[] }[], { ...options, logged: false }),
+      what,
+    );
   return {
     place,
     keyspace: keyspaceOf(settings),
+    close,
     run: (query, params = []) => repeat((ready) => ready.execute(query, [...params], options)),
     async together(statements) {
-      await repeat((ready) => batch(ready, statements));
+      await batch(statements);
     },
     async push(tally, statements, bytes, what) {
       const release = await gate.enter(bytes);
       if (tally.failure !== undefined) return release();
-      const running: Promise<void> = repeat((ready) => batch(ready, statements), what)
+      const running: Promise<void> = batch(statements, what)
         .then(() => undefined)
         .catch((cause: unknown) => {
           tally.failure ??= { cause };
@@ -175,6 +147,47 @@ export async function clusterOf(settings: CassandraSettings, place: string): Pro
           release();
         });
       tally.running.add(running);
+    },
+  };
+}
+
+function notInstalled(cause: NodeJS.ErrnoException): never {
+  if (cause.code !== 'ERR_MODULE_NOT_FOUND') throw cause;
+  throw new CollectError('config', 'this store uses the package cassandra-driver, which is not installed', {
+    mend: 'npm install cassandra-driver',
+  });
+}
+
+interface Connection {
+  /** Does work with a client, again where that can help. `what` names the work in errors. */
+  repeat<T>(work: (client: Client) => Promise<T>, what?: string): Promise<T>;
+  close(): Promise<void>;
+}
+
+function connectionOf(open: () => Promise<Client>, gate: Gate, place: string): Connection {
+  let connected: Promise<Client> | undefined;
+  function client(): Promise<Client> {
+    const opening = connected ?? open();
+    connected = opening;
+    return opening.catch((cause) => {
+      if (connected === opening) connected = undefined;
+      throw cause;
+    });
+  }
+  return {
+    async repeat(work, what) {
+      for (let tries = 1; ; tries += 1) {
+        try {
+          const result = await work(await client());
+          gate.went();
+          return result;
+        } catch (cause) {
+          if (isOverload(cause)) gate.slow();
+          const wait = connected === undefined && tries >= TRIES_TO_CONNECT ? undefined : patience(cause, tries);
+          if (wait === undefined) throw cassandraError(place, cause, what);
+          await pause(wait);
+        }
+      }
     },
     async close() {
       const closing = connected;
