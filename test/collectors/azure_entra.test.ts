@@ -1,34 +1,14 @@
-import { afterEach, expect, test } from 'vitest';
-import { type RunningVendor, startVendor, type VendorOptions } from '../../src/simulator/vendor.ts';
+import { expect, test } from 'vitest';
 import vendor from '../../src/simulator/vendor_azure_entra.ts';
+import { tenantOf } from '../support/entra.ts';
 import { collectOnce, resultOf, storedEvents, storedLines } from '../support/run.ts';
-import { json, type Route, serve } from '../support/server.ts';
+import { json, type Route } from '../support/server.ts';
+import { starter } from '../support/vendor.ts';
 
-const started: RunningVendor[] = [];
+const start = starter(vendor, { scale: 300, pageSize: 60 });
 
-afterEach(async () => {
-  for (const running of started.splice(0)) await running.finish();
-});
-
-async function start(options: VendorOptions = {}): Promise<RunningVendor> {
-  const running = await startVendor(vendor, { scale: 300, pageSize: 60, ...options });
-  started.push(running);
-  return running;
-}
-
-/** A tenant of one's own, behind a token that it gives to everyone. */
 async function tenant(route: Route) {
-  const { origin, received } = await serve((request, response, nth) => {
-    if (request.url.pathname !== '/t/oauth2/v2.0/token') return route(request, response, nth);
-    return json(response, { token_type: 'Bearer', expires_in: 3599, access_token: `token-${nth}` });
-  });
-  const env = {
-    AZURE_GRAPH_URL: origin.href,
-    AZURE_AUTHORITY_HOST: origin.href,
-    AZURE_TENANT_ID: 't',
-    AZURE_CLIENT_ID: 'c',
-    AZURE_CLIENT_SECRET: 's',
-  };
+  const { received, env } = await tenantOf('AZURE', route, { url: 'GRAPH_URL', authority: 'AUTHORITY_HOST' });
   const filters = () => received.flatMap(({ url }) => url.searchParams.get('$filter') ?? []);
   return { received, env, filters };
 }

@@ -1,28 +1,24 @@
-import { afterEach, describe, expect, test, vi } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { type AzureMonitorSettings, queryApi, queryOf } from '../../src/collectors/_azure_monitor.ts';
 import type { Request } from '../../src/simulator/paging.ts';
-import { type RunningVendor, startVendor, type VendorOptions } from '../../src/simulator/vendor.ts';
+import type { VendorOptions } from '../../src/simulator/vendor.ts';
 import vendor from '../../src/simulator/vendor_azure_monitor.ts';
 import { collectOnce, resultOf, storedEvents, temporaryFolder } from '../support/run.ts';
-
-const started: RunningVendor[] = [];
-
-afterEach(async () => {
-  for (const running of started.splice(0)) await running.finish();
-});
+import { starter } from '../support/vendor.ts';
 
 interface Sent {
   readonly query: string;
   readonly timespan?: string;
 }
 
+const startOf = starter(vendor, { scale: 60 });
+
 /** A vendor, and what it is asked. */
 async function start(options: VendorOptions = {}) {
   const sent: Sent[] = [];
   const noting = (request: Request) => sent.push(JSON.parse(request.body) as Sent) > 0;
   const routes = vendor.routes.map((route) => (route.resource === 'token' ? route : { ...route, when: noting }));
-  const running = await startVendor({ ...vendor, routes }, { scale: 60, ...options });
-  started.push(running);
+  const running = await startOf(options, { ...vendor, routes });
   return { running, sent };
 }
 

@@ -1,23 +1,17 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, expect, test } from 'vitest';
-import { type RunningVendor, startVendor, type VendorOptions } from '../../src/simulator/vendor.ts';
 import vendor from '../../src/simulator/vendor_cve_db.ts';
 import { collectOnce, resultOf, storedLines } from '../support/run.ts';
+import { starter } from '../support/vendor.ts';
 
-const started: RunningVendor[] = [];
 const stops: (() => void)[] = [];
 
-afterEach(async () => {
-  for (const running of started.splice(0)) await running.finish();
+afterEach(() => {
   for (const stop of stops.splice(0)) stop();
 });
 
-async function start(options: VendorOptions = {}): Promise<RunningVendor> {
-  const running = await startVendor(vendor, options);
-  started.push(running);
-  return running;
-}
+const start = starter(vendor, {});
 
 test('the three feeds come whole and byte for byte, page by page', async () => {
   const running = await start({ scale: 450, pageSize: 200 });

@@ -1,36 +1,16 @@
-import { afterEach, expect, test, vi } from 'vitest';
-import { type RunningVendor, startVendor, type VendorOptions } from '../../src/simulator/vendor.ts';
+import { expect, test, vi } from 'vitest';
 import vendor from '../../src/simulator/vendor_defender_for_cloud.ts';
+import { tenantOf } from '../support/entra.ts';
 import { collectOnce, resultOf, storedLines } from '../support/run.ts';
-import { json, type Route, serve } from '../support/server.ts';
+import { json, type Route } from '../support/server.ts';
+import { starter } from '../support/vendor.ts';
 
-const started: RunningVendor[] = [];
+const start = starter(vendor, { scale: 90, pageSize: 40 });
 
-afterEach(async () => {
-  for (const running of started.splice(0)) await running.finish();
-});
-
-async function start(options: VendorOptions = {}): Promise<RunningVendor> {
-  const running = await startVendor(vendor, { scale: 90, pageSize: 40, ...options });
-  started.push(running);
-  return running;
-}
-
-/** Subscriptions `one` and `two` of one's own, behind a token that they give to everyone. */
+/** Subscriptions `one` and `two` of one's own. */
 async function tenant(route: Route) {
-  const { origin, received } = await serve((request, response, nth) => {
-    if (request.url.pathname !== '/t/oauth2/v2.0/token') return route(request, response, nth);
-    return json(response, { token_type: 'Bearer', expires_in: 3599, access_token: `token-${nth}` });
-  });
-  const env = {
-    DEFENDER_FOR_CLOUD_BASE_URL: origin.href,
-    DEFENDER_FOR_CLOUD_AUTHORITY: origin.href,
-    DEFENDER_FOR_CLOUD_TENANT_ID: 't',
-    DEFENDER_FOR_CLOUD_CLIENT_ID: 'c',
-    DEFENDER_FOR_CLOUD_CLIENT_SECRET: 's',
-    DEFENDER_FOR_CLOUD_SUBSCRIPTION_ID: 'one,two',
-  };
-  return { origin, received, env };
+  const { env, ...rest } = await tenantOf('DEFENDER_FOR_CLOUD', route);
+  return { ...rest, env: { ...env, DEFENDER_FOR_CLOUD_SUBSCRIPTION_ID: 'one,two' } };
 }
 
 const only = (resource: string) => ({ only: [`defender_for_cloud.${resource}`] });

@@ -1,20 +1,10 @@
-import { afterEach, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { signed } from '../../src/collectors/_duo.ts';
-import { type RunningVendor, startVendor, type VendorOptions } from '../../src/simulator/vendor.ts';
 import vendor from '../../src/simulator/vendor_duo.ts';
 import { collectOnce, resultOf, storedEvents, storedLines } from '../support/run.ts';
+import { starter } from '../support/vendor.ts';
 
-const started: RunningVendor[] = [];
-
-afterEach(async () => {
-  for (const running of started.splice(0)) await running.finish();
-});
-
-async function start(options: VendorOptions = {}): Promise<RunningVendor> {
-  const running = await startVendor(vendor, { scale: 60, pageSize: 25, ...options });
-  started.push(running);
-  return running;
-}
+const start = starter(vendor);
 
 const RESOURCES = ['users', 'groups', 'phones', 'endpoints', 'admins', 'integrations', 'authentications'];
 
@@ -88,8 +78,7 @@ test('secret keys of applications are never stored', async () => {
   const listed = vendor.routes.find(({ resource }) => resource === 'integrations');
   if (listed === undefined) throw new Error('no route');
   const leaking = { ...listed, records: () => ({ count: 1, at: () => '{"integration_key":"DI1","secret_key":"s3"}' }) };
-  const running = await startVendor({ ...vendor, routes: [leaking] });
-  started.push(running);
+  const running = await start({}, { ...vendor, routes: [leaking] });
   const { folder } = await collectOnce({ env: running.env, only: ['duo.integrations'] });
   expect(await storedLines(folder, 'duo_integrations')).toEqual(['{"integration_key":"DI1"}']);
 });

@@ -1,19 +1,9 @@
-import { afterEach, expect, test } from 'vitest';
-import { type RunningVendor, startVendor, type VendorOptions } from '../../src/simulator/vendor.ts';
+import { expect, test } from 'vitest';
 import vendor from '../../src/simulator/vendor_endoflife.ts';
 import { collectOnce, resultOf, storedLines } from '../support/run.ts';
+import { starter } from '../support/vendor.ts';
 
-const started: RunningVendor[] = [];
-
-afterEach(async () => {
-  for (const running of started.splice(0)) await running.finish();
-});
-
-async function start(options: VendorOptions = {}): Promise<RunningVendor> {
-  const running = await startVendor(vendor, { scale: 40, ...options });
-  started.push(running);
-  return running;
-}
+const start = starter(vendor, { scale: 40 });
 
 const bare = (line: string) => line.replace(/,"_product":"[^"]+","_product_label":"(\\.|[^"\\])*"}$/, '}');
 

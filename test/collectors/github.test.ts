@@ -1,21 +1,11 @@
 import { createPublicKey, createVerify, generateKeyPairSync } from 'node:crypto';
-import { afterEach, describe, expect, test } from 'vitest';
-import { type RunningVendor, startVendor, type VendorOptions } from '../../src/simulator/vendor.ts';
+import { describe, expect, test } from 'vitest';
 import vendor from '../../src/simulator/vendor_github.ts';
 import { collectOnce, resultOf, storedLines } from '../support/run.ts';
 import { json, type Route, serve } from '../support/server.ts';
+import { starter } from '../support/vendor.ts';
 
-const started: RunningVendor[] = [];
-
-afterEach(async () => {
-  for (const running of started.splice(0)) await running.finish();
-});
-
-async function start(options: VendorOptions = {}): Promise<RunningVendor> {
-  const running = await startVendor(vendor, { scale: 40, pageSize: 20, ...options });
-  started.push(running);
-  return running;
-}
+const start = starter(vendor, { scale: 40, pageSize: 20 });
 
 /** A vendor that answers these paths; what it does not know is 404. */
 async function scripted(answers: Readonly<Record<string, Route>>) {

@@ -1,25 +1,17 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterEach, expect, test } from 'vitest';
-import { type RunningVendor, startVendor, type Vendor, type VendorOptions } from '../../src/simulator/vendor.ts';
+import { expect, test } from 'vitest';
+import type { Vendor } from '../../src/simulator/vendor.ts';
 import vendor from '../../src/simulator/vendor_google_workspace.ts';
 import { collectOnce, resultOf, storedEvents, storedLines, temporaryFolder } from '../support/run.ts';
+import { starter } from '../support/vendor.ts';
 
-const started: RunningVendor[] = [];
 const PAGED = ['users', 'groups', 'roles', 'role_assignments', 'mobile_devices', 'chromeos_devices'];
 const SNAPSHOTS = [...PAGED, 'group_members', 'org_units'];
 const LOGS = ['login_activities', 'admin_activities', 'token_activities'];
 const KEY = 'GOOGLE_WORKSPACE_SERVICE_ACCOUNT_JSON_PATH';
 
-afterEach(async () => {
-  for (const running of started.splice(0)) await running.finish();
-});
-
-async function start(options: VendorOptions = {}, of: Vendor = vendor): Promise<RunningVendor> {
-  const running = await startVendor(of, { scale: 60, pageSize: 25, ...options });
-  started.push(running);
-  return running;
-}
+const start = starter(vendor);
 
 /** The vendor with another answer to the first so many requests of a resource. */
 function answering(resource: string, status: number, body: object, times = Number.POSITIVE_INFINITY): Vendor {

@@ -1,36 +1,13 @@
-import { afterEach, expect, test } from 'vitest';
-import { type RunningVendor, startVendor, type VendorOptions } from '../../src/simulator/vendor.ts';
+import { expect, test } from 'vitest';
 import vendor from '../../src/simulator/vendor_intune.ts';
+import { tenantOf } from '../support/entra.ts';
 import { collectOnce, resultOf, storedLines } from '../support/run.ts';
-import { json, type Received, type Route, serve } from '../support/server.ts';
+import { json, type Received, type Route } from '../support/server.ts';
+import { starter } from '../support/vendor.ts';
 
-const started: RunningVendor[] = [];
+const start = starter(vendor, { scale: 90, pageSize: 40 });
 
-afterEach(async () => {
-  for (const running of started.splice(0)) await running.finish();
-});
-
-async function start(options: VendorOptions = {}): Promise<RunningVendor> {
-  const running = await startVendor(vendor, { scale: 90, pageSize: 40, ...options });
-  started.push(running);
-  return running;
-}
-
-/** A tenant of one's own, behind a token that it gives to everyone. */
-async function tenant(route: Route) {
-  const { origin, received } = await serve((request, response, nth) => {
-    if (request.url.pathname !== '/t/oauth2/v2.0/token') return route(request, response, nth);
-    return json(response, { token_type: 'Bearer', expires_in: 3599, access_token: `token-${nth}` });
-  });
-  const env = {
-    INTUNE_BASE_URL: origin.href,
-    INTUNE_AUTHORITY: origin.href,
-    INTUNE_TENANT_ID: 't',
-    INTUNE_CLIENT_ID: 'c',
-    INTUNE_CLIENT_SECRET: 's',
-  };
-  return { received, env };
-}
+const tenant = (route: Route) => tenantOf('INTUNE', route);
 
 const partsOf = ({ body }: Received) => (JSON.parse(body) as { requests: { id: string; url: string }[] }).requests;
 

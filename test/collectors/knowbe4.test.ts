@@ -1,23 +1,13 @@
-import { afterEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import knowbe4 from '../../src/collectors/src_knowbe4.ts';
-import { type RunningVendor, startVendor, type VendorOptions } from '../../src/simulator/vendor.ts';
 import vendor from '../../src/simulator/vendor_knowbe4.ts';
 import { openClient } from '../support/client.ts';
 import { fakeClock } from '../support/clock.ts';
 import { collectOnce, resultOf, storedLines } from '../support/run.ts';
 import { json, serve } from '../support/server.ts';
+import { starter } from '../support/vendor.ts';
 
-const started: RunningVendor[] = [];
-
-afterEach(async () => {
-  for (const running of started.splice(0)) await running.finish();
-});
-
-async function start(options: VendorOptions = {}): Promise<RunningVendor> {
-  const running = await startVendor(vendor, { scale: 36, pageSize: 30, ...options });
-  started.push(running);
-  return running;
-}
+const start = starter(vendor, { scale: 36, pageSize: 30 });
 
 describe('the API', () => {
   const base = (env: { KNOWBE4_REGION?: 'us' | 'eu' | 'ca' | 'uk' | 'de'; KNOWBE4_ENDPOINT?: string }) =>

@@ -1,30 +1,14 @@
-import { afterEach, expect, test } from 'vitest';
-import { type RunningVendor, startVendor, type VendorOptions } from '../../src/simulator/vendor.ts';
+import { expect, test } from 'vitest';
+import type { RunningVendor } from '../../src/simulator/vendor.ts';
 import vendor from '../../src/simulator/vendor_mde.ts';
+import { tenantOf } from '../support/entra.ts';
 import { collectOnce, resultOf, storedLines } from '../support/run.ts';
-import { json, type Route, serve } from '../support/server.ts';
+import { json, type Route } from '../support/server.ts';
+import { starter } from '../support/vendor.ts';
 
-const started: RunningVendor[] = [];
+const start = starter(vendor, { scale: 90, pageSize: 40 });
 
-afterEach(async () => {
-  for (const running of started.splice(0)) await running.finish();
-});
-
-async function start(options: VendorOptions = {}): Promise<RunningVendor> {
-  const running = await startVendor(vendor, { scale: 90, pageSize: 40, ...options });
-  started.push(running);
-  return running;
-}
-
-/** A tenant of one's own, behind a token that it gives to everyone. */
-async function tenant(route: Route) {
-  const { origin, received } = await serve((request, response, nth) => {
-    if (request.url.pathname !== '/t/oauth2/v2.0/token') return route(request, response, nth);
-    return json(response, { token_type: 'Bearer', expires_in: 3599, access_token: `token-${nth}` });
-  });
-  const login = { MDE_AUTHORITY: origin.href, MDE_TENANT_ID: 't', MDE_CLIENT_ID: 'c', MDE_CLIENT_SECRET: 's' };
-  return { origin, received, env: { MDE_BASE_URL: origin.href, ...login } };
-}
+const tenant = (route: Route) => tenantOf('MDE', route);
 
 const rows = (from: number, count: number) => Array.from({ length: count }, (_, n) => ({ id: `row-${from + n}` }));
 const pathsOf = (running: RunningVendor) => running.requests.map(({ path }) => path);

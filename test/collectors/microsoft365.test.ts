@@ -1,41 +1,18 @@
-import { afterEach, expect, test } from 'vitest';
-import { type RunningVendor, startVendor, type VendorOptions } from '../../src/simulator/vendor.ts';
+import { expect, test } from 'vitest';
 import vendor from '../../src/simulator/vendor_microsoft365.ts';
+import { tenantOf } from '../support/entra.ts';
 import { collectOnce, resultOf, storedLines } from '../support/run.ts';
-import { json, type Received, type Route, serve } from '../support/server.ts';
+import { json, type Received, type Route } from '../support/server.ts';
+import { starter } from '../support/vendor.ts';
 
-const started: RunningVendor[] = [];
-
-afterEach(async () => {
-  for (const running of started.splice(0)) await running.finish();
-});
-
-async function start(options: VendorOptions = {}): Promise<RunningVendor> {
-  const running = await startVendor(vendor, { scale: 90, pageSize: 40, ...options });
-  started.push(running);
-  return running;
-}
+const start = starter(vendor, { scale: 90, pageSize: 40 });
 
 /** The records without what was added behind. */
 function stripped(lines: readonly string[] | undefined): string[] {
   return (lines ?? []).map((line) => line.replace(/,"_(licenses|device)":.*$/s, '}')).sort();
 }
 
-/** A tenant of one's own, behind a token that it gives to everyone. */
-async function tenant(route: Route) {
-  const { origin, received } = await serve((request, response, nth) => {
-    if (request.url.pathname !== '/t/oauth2/v2.0/token') return route(request, response, nth);
-    return json(response, { token_type: 'Bearer', expires_in: 3599, access_token: `token-${nth}` });
-  });
-  const env = {
-    MICROSOFT365_BASE_URL: origin.href,
-    MICROSOFT365_AUTHORITY: origin.href,
-    MICROSOFT365_TENANT_ID: 't',
-    MICROSOFT365_CLIENT_ID: 'c',
-    MICROSOFT365_CLIENT_SECRET: 's',
-  };
-  return { origin, received, env };
-}
+const tenant = (route: Route) => tenantOf('MICROSOFT365', route);
 
 interface Asked {
   readonly id: string;

@@ -1,21 +1,11 @@
 import type { ServerResponse } from 'node:http';
-import { afterEach, expect, test } from 'vitest';
-import { type RunningVendor, startVendor, type VendorOptions } from '../../src/simulator/vendor.ts';
+import { expect, test } from 'vitest';
 import vendor from '../../src/simulator/vendor_qualys.ts';
 import { collectOnce, resultOf, storedLines } from '../support/run.ts';
 import { serve } from '../support/server.ts';
+import { starter } from '../support/vendor.ts';
 
-const started: RunningVendor[] = [];
-
-afterEach(async () => {
-  for (const running of started.splice(0)) await running.finish();
-});
-
-async function start(options: VendorOptions = {}): Promise<RunningVendor> {
-  const running = await startVendor(vendor, { scale: 60, pageSize: 25, ...options });
-  started.push(running);
-  return running;
-}
+const start = starter(vendor);
 
 const envOf = (origin: URL) => ({ QUALYS_BASE_URL: origin.href, QUALYS_USERNAME: 'u', QUALYS_PASSWORD: 'p' });
 const hosts = (inside: string) => `<HOST_LIST_OUTPUT><RESPONSE>${inside}</RESPONSE></HOST_LIST_OUTPUT>`;

@@ -1,20 +1,11 @@
-import { afterEach, expect, test } from 'vitest';
-import { type RunningVendor, startVendor, type Vendor, type VendorOptions } from '../../src/simulator/vendor.ts';
+import { expect, test } from 'vitest';
 import vendor from '../../src/simulator/vendor_sentinelone.ts';
 import { collectOnce, resultOf, storedLines } from '../support/run.ts';
+import { starter } from '../support/vendor.ts';
 
-const started: RunningVendor[] = [];
 const RESOURCES = ['agents', 'threats', 'alerts', 'sites', 'groups', 'installed_applications'];
 
-afterEach(async () => {
-  for (const running of started.splice(0)) await running.finish();
-});
-
-async function start(options: VendorOptions = {}, of: Vendor = vendor): Promise<RunningVendor> {
-  const running = await startVendor(of, { scale: 60, pageSize: 25, ...options });
-  started.push(running);
-  return running;
-}
+const start = starter(vendor);
 
 test('every list comes whole and byte for byte, by cursor', async () => {
   const running = await start();

@@ -1,20 +1,10 @@
-import { afterEach, expect, test } from 'vitest';
-import { type RunningVendor, startVendor, type VendorOptions } from '../../src/simulator/vendor.ts';
+import { expect, test } from 'vitest';
 import vendor from '../../src/simulator/vendor_snyk.ts';
 import { collectOnce, resultOf, storedLines } from '../support/run.ts';
 import { json, serve } from '../support/server.ts';
+import { starter } from '../support/vendor.ts';
 
-const started: RunningVendor[] = [];
-
-afterEach(async () => {
-  for (const running of started.splice(0)) await running.finish();
-});
-
-async function start(options: VendorOptions = {}): Promise<RunningVendor> {
-  const running = await startVendor(vendor, { scale: 60, pageSize: 20, ...options });
-  started.push(running);
-  return running;
-}
+const start = starter(vendor, { scale: 60, pageSize: 20 });
 
 const orgs = (...ids: readonly string[]) => ({ data: ids.map((id) => ({ id, type: 'org' })), links: {} });
 

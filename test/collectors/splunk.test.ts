@@ -1,10 +1,11 @@
-import { afterEach, describe, expect, test, vi } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { exportLines, isTransforming, MESSAGES, searchOf } from '../../src/collectors/_splunk.ts';
 import { classify } from '../../src/http/retry.ts';
 import type { Request } from '../../src/simulator/paging.ts';
-import { type RunningVendor, startVendor, type VendorOptions } from '../../src/simulator/vendor.ts';
+import type { VendorOptions } from '../../src/simulator/vendor.ts';
 import vendor from '../../src/simulator/vendor_splunk.ts';
 import { collectOnce, resultOf, storedEvents, temporaryFolder } from '../support/run.ts';
+import { starter } from '../support/vendor.ts';
 
 const none = { SPLUNK_QUERY: '', SPLUNK_INDEX: '', SPLUNK_SOURCETYPE: '', SPLUNK_SEARCH_FILTER: '' };
 
@@ -101,19 +102,14 @@ test.each([
   expect(isTransforming(query)).toBe(expected);
 });
 
-const started: RunningVendor[] = [];
-
-afterEach(async () => {
-  for (const running of started.splice(0)) await running.finish();
-});
+const startOf = starter(vendor, { scale: 60 });
 
 /** A vendor, and the forms that it is sent. */
 async function start(options: VendorOptions = {}) {
   const forms: URLSearchParams[] = [];
   const noting = (request: Request) => forms.push(new URLSearchParams(request.body)) > 0;
   const routes = vendor.routes.map((route) => ({ ...route, when: noting }));
-  const running = await startVendor({ ...vendor, routes }, { scale: 60, ...options });
-  started.push(running);
+  const running = await startOf(options, { ...vendor, routes });
   return { running, forms };
 }
 

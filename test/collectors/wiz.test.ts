@@ -1,22 +1,13 @@
-import { afterEach, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { audienceOf } from '../../src/collectors/_wiz.ts';
 import { graphqlOf, type Paging, type Request } from '../../src/simulator/paging.ts';
-import { type RunningVendor, startVendor, type Vendor, type VendorOptions } from '../../src/simulator/vendor.ts';
 import vendor from '../../src/simulator/vendor_wiz.ts';
 import { collectOnce, resultOf, storedLines } from '../support/run.ts';
+import { starter } from '../support/vendor.ts';
 
-const started: RunningVendor[] = [];
 const RESOURCES = ['cloud_security_issues', 'inventory', 'vulnerabilities'];
 
-afterEach(async () => {
-  for (const running of started.splice(0)) await running.finish();
-});
-
-async function start(options: VendorOptions = {}, of: Vendor = vendor): Promise<RunningVendor> {
-  const running = await startVendor(of, { scale: 60, pageSize: 25, ...options });
-  started.push(running);
-  return running;
-}
+const start = starter(vendor);
 
 /** The vendor with a say in how the lists are answered. */
 function answering(instead: (request: Request, usual: ReturnType<Paging['answer']>) => ReturnType<Paging['answer']>) {

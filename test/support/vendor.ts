@@ -7,8 +7,8 @@ export function starter(vendor: Vendor, usual: VendorOptions = { scale: 60, page
   afterEach(async () => {
     for (const running of started.splice(0)) await running.finish();
   });
-  return async (options: VendorOptions = {}): Promise<RunningVendor> => {
-    const running = await startVendor(vendor, { ...usual, ...options });
+  return async (options: VendorOptions = {}, of: Vendor = vendor): Promise<RunningVendor> => {
+    const running = await startVendor(of, { ...usual, ...options });
     started.push(running);
     return running;
   };
