@@ -116,7 +116,7 @@ type Explain = (thrown: unknown) => unknown;
 const MIB = 2 ** 20;
 const LEAST_BLOCK = 8 * MIB;
 const MOST_BLOCKS = 49_000; // Azure takes 50,000; compressed data may come out a little longer than it was
-const BLOCKS_AT_ONCE = 2;
+const BLOCKS_AT_ONCE = 3;
 const SILENCE_MS = 120_000;
 
 /** Opens a container; nothing is sent yet. */
@@ -249,7 +249,7 @@ async function put(blob: BlockBlobClient, content: Content, confirm: () => Promi
   const over = (await headOf(blob))?.etag;
   const prefix = randomUUID(); // two that write at once must not stage one block
   const blocks: string[] = [];
-  let staging: Promise<unknown>[] = [];
+  const staging: Promise<void>[] = [];
   try {
     for await (const block of blocksOf(bodyOf(content), blockSize(content.length))) {
       const id = Buffer.from(`${prefix}-${String(blocks.length).padStart(6, '0')}`).toString('base64');
@@ -257,14 +257,12 @@ async function put(blob: BlockBlobClient, content: Content, confirm: () => Promi
       const staged = stage(blob, id, block);
       staged.catch(() => undefined); // heard below; it may fail before that
       staging.push(staged);
-      if (staging.length < BLOCKS_AT_ONCE) continue;
-      await Promise.all(staging);
-      staging = [];
+      if (staging.length === BLOCKS_AT_ONCE) await staging.shift();
     }
+    await Promise.all(staging);
   } finally {
     await Promise.allSettled(staging);
   }
-  await Promise.all(staging);
   await confirm();
   await commit(blob, content, blocks, over);
 }

@@ -30,7 +30,7 @@ function parsed(value: string): unknown {
 
 // Resumable uploads
 
-const BLOCK = 8 * 2 ** 20; // Google wants multiples of 256 KiB
+const BLOCK = 16 * 2 ** 20; // Google wants multiples of 256 KiB, and each block costs a round trip
 const SILENCE_MS = 120_000;
 const INCOMPLETE = 308;
 

@@ -260,11 +260,11 @@ describe('write', () => {
     process.stderr.write(`100 MB: ${Math.round(performance.now() - started)} ms, RSS grew by ${growth} MiB\n`);
     expect(growth).toBeLessThan(200);
     const sent = door.calls.filter(({ kind }) => kind === 'send');
-    expect(sent).toHaveLength(13);
+    expect(sent).toHaveLength(7);
     const stored = await object(`data/${data.tag}.ndjson`);
     expect(createHash('sha256').update(stored).digest('hex')).toBe(data.spool.sha256);
     const md5 = createHash('md5').update(stored).digest('base64');
-    expect(sent.map(({ headers }) => headers['x-goog-hash'])).toEqual([...Array(12).fill(undefined), `md5=${md5}`]);
+    expect(sent.map(({ headers }) => headers['x-goog-hash'])).toEqual([...Array(6).fill(undefined), `md5=${md5}`]);
   });
 
   test('puts events at a name of their own, or nowhere', async () => {
@@ -300,7 +300,7 @@ test('killed at any moment an object is the old whole or the new whole, which a 
     const { data } = JSON.parse(text) as { data: unknown[] };
     return data.map((record) => JSON.stringify(record));
   };
-  const seen = await killOverAndOver({ store: 'gcs', env, folder, read, kills: 8, within: 1500 });
+  const seen = await killOverAndOver({ store: 'gcs', env, folder, read, kills: 6, within: 4000 });
   expect(seen.wrong).toEqual([]);
   expect(seen.generations).toBeGreaterThan(1);
 }, 120_000);
@@ -333,7 +333,7 @@ describe('failure', () => {
     const from = performance.now();
     await sink.write(data);
     expect(performance.now() - from).toBeGreaterThan(1000);
-    expect(door.kinds()).toEqual(['GET', 'begin', 'send', 'ask', 'send', 'send', 'send']);
+    expect(door.kinds()).toEqual(['GET', 'begin', 'send', 'ask', 'send', 'send']);
     expect(
       createHash('sha256')
         .update(await object(`data/${data.tag}.ndjson`))
@@ -362,7 +362,7 @@ describe('failure', () => {
     });
     const sink = await open({ STORE_GCS_KEY: 'data/%TAG.ndjson', STORE_GCS_API_ENDPOINT: door.url });
     const error = await failure(sink.write(await bigDataset(20 * MIB)));
-    expect(ranges).toEqual([`bytes 0-${8 * MIB - 1}/*`, `bytes ${5 * MIB}-${8 * MIB - 1}/*`]);
+    expect(ranges).toEqual([`bytes 0-${16 * MIB - 1}/*`, `bytes ${5 * MIB}-${16 * MIB - 1}/*`]);
     expect(error.message).toContain('answered 410 gone');
   });
 
