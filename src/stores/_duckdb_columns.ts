@@ -9,7 +9,12 @@ export interface Found {
   readonly key: string;
   readonly name: string;
   readonly kinds: number;
+  /** Mean length of the values as JSON, in bytes. */
+  readonly length: number;
 }
+
+/** A key of the records and the column it goes to. */
+export type Key = Pick<Found, 'key' | 'name'>;
 
 /** A key of the records, the column it goes to and the type it is read as. */
 export interface Column {
@@ -92,12 +97,13 @@ export interface Search {
  * Every key of the whole spool, in the order of the first records; one column of all where records are no objects.
  * @throws {CollectError} store for keys that cannot be columns side by side
  */
-export async function keysOf(search: Search): Promise<readonly Omit<Found, 'kinds'>[]> {
+export async function keysOf(search: Search): Promise<readonly Key[]> {
   const { connection, source, spool } = search;
   const rows = await rowsOf(
     connection,
-    `SELECT DISTINCT unnest(CASE json_type(json) WHEN 'OBJECT' THEN json_keys(json) ELSE [NULL] END) AS key
-     FROM read_ndjson_objects(${reading(source)}) LIMIT ${MOST_COLUMNS + 1}`,
+    // The first character tells an object: json_type() would read each record once more, and hold it.
+    `SELECT DISTINCT unnest(CASE WHEN left(ltrim(json::VARCHAR, E' \\t\\r'), 1) = '{' THEN json_keys(json) ELSE [NULL] END)
+       AS key FROM read_ndjson_objects(${reading(source)}) LIMIT ${MOST_COLUMNS + 1}`,
   );
   if (rows.some(({ key }) => key === null)) return [{ key: '', name: WHOLE_RECORD }];
   const order = await firstKeys(spool);
@@ -111,18 +117,20 @@ export async function keysOf(search: Search): Promise<readonly Omit<Found, 'kind
 /** Every key and what its values are. */
 export async function findColumns(search: Search): Promise<readonly Found[]> {
   const columns = await keysOf(search);
-  if (columns.length === 0 || isWhole(columns)) return columns.map((column) => ({ ...column, kinds: KIND.nested }));
+  if (columns.length === 0 || isWhole(columns))
+    return columns.map((column) => ({ ...column, kinds: KIND.nested, length: 0 }));
   const { connection, source } = search;
   await connection.run(KIND_OF);
   const kinds = columns.map(
-    ({ key }, n) => `coalesce(bit_or(cyber_collect_kind(${quoted(key)}::VARCHAR)), 0)::INTEGER AS k${n}`,
+    ({ key }, n) => `coalesce(bit_or(cyber_collect_kind(${quoted(key)}::VARCHAR)), 0)::INTEGER AS k${n},
+      coalesce(avg(strlen(${quoted(key)}::VARCHAR)), 0)::INTEGER AS l${n}`,
   );
   const from = fromOf(
     columns.map((column) => ({ ...column, type: 'JSON' })),
     source,
   );
   const [row] = await rowsOf(connection, `SELECT ${kinds.join(', ')} FROM ${from}`);
-  return columns.map((column, n) => ({ ...column, kinds: Number(row?.[`k${n}`] ?? 0) }));
+  return columns.map((column, n) => ({ ...column, kinds: Number(row?.[`k${n}`]), length: Number(row?.[`l${n}`]) }));
 }
 
 const HEAD_RECORDS = 200;
@@ -144,7 +152,7 @@ async function firstKeys(spool: Spool): Promise<ReadonlyMap<string, number>> {
 }
 
 /** Columns know no case: keys that are one name would take each other's place. */
-function refuse({ tag, mend }: Search, columns: readonly Omit<Found, 'kinds'>[]): void {
+function refuse({ tag, mend }: Search, columns: readonly Key[]): void {
   if (columns.length > MOST_COLUMNS) {
     throw new CollectError('store', `${tag} has more than ${MOST_COLUMNS} keys, too many for columns`, { mend });
   }

@@ -149,7 +149,7 @@ async function columnsOf({ connection, dataset, plan, source }: Filling) {
   const search: Search = { connection, tag: dataset.tag, spool: dataset.spool, source, taken, mend };
   const plain = plan.format === 'csv'; // which has no types
   const found: readonly Found[] = plain
-    ? (await keysOf(search)).map((column) => ({ ...column, kinds: 0 }))
+    ? (await keysOf(search)).map((column) => ({ ...column, kinds: 0, length: 0 }))
     : await findColumns(search);
   const notes: string[] = [];
   const fresh = new Map(found.map((column) => [column.name.toLowerCase(), column]));

@@ -106,7 +106,7 @@ async function inTurn<T>(path: string, work: () => Promise<T>): Promise<T> {
   }
 }
 
-const MEMORY = 192; // MB; less fails where keys are looked up
+const MEMORY = 224; // MB; with much less the search for keys fails
 // Each thread holds a row group until it is full: the default of 122,880 rows takes no notice of the memory limit.
 const ROW_GROUP = 8192;
 
