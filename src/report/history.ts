@@ -96,15 +96,10 @@ export async function readHistory(state: State, tenancy: string): Promise<Histor
   const names = (await readdir(folder).catch(() => [])).filter((name) => name.endsWith('.json'));
   const datasets = new Map<string, Gathered>();
   const unreadable: Unreadable[] = [];
-  let [runs, bytes, looked] = [0, 0, 0];
+  let runs = 0;
   let last: RunFacts | undefined;
-  // Names begin with the moment of the run.
-  for (const name of names.sort().reverse()) {
-    const path = join(folder, name);
-    bytes += (await stat(path).catch(() => undefined))?.size ?? 0;
-    if (looked === MOST_RUNS || (looked > 0 && bytes > MOST_BYTES)) break;
-    looked += 1;
-    const record = await readRecord(path);
+  const seen = { files: 0, bytes: 0 };
+  for await (const record of recordsBack(folder, names, seen)) {
     if ('finding' in record) {
       unreadable.push(record);
       continue;
@@ -115,7 +110,7 @@ export async function readHistory(state: State, tenancy: string): Promise<Histor
   }
   return {
     runs,
-    older: looked < names.length,
+    older: seen.files < names.length,
     last,
     datasets: [...datasets.values()].map(finished).sort((a, b) => (a.tag < b.tag ? -1 : 1)),
     unreadable,
@@ -123,6 +118,34 @@ export async function readHistory(state: State, tenancy: string): Promise<Histor
 }
 
 type Read = { readonly content: JsonObject; readonly startedAt: string } | Unreadable;
+
+/** Records from the newest back, those of one second in the order of their chain; counts what it read. */
+async function* recordsBack(
+  folder: string,
+  names: readonly string[],
+  seen: { files: number; bytes: number },
+): AsyncGenerator<Read> {
+  const moments = new Map<string, string[]>();
+  for (const name of names.toSorted().reverse()) {
+    const moment = /^[\dT-]+Z/.exec(name)?.[0] ?? name;
+    moments.set(moment, [...(moments.get(moment) ?? []), name]);
+  }
+  for (const group of moments.values()) {
+    if (seen.files >= MOST_RUNS || seen.bytes > MOST_BYTES) return;
+    const records: Read[] = [];
+    for (const name of group) {
+      const path = join(folder, name);
+      seen.files += 1;
+      seen.bytes += (await stat(path).catch(() => undefined))?.size ?? 0;
+      records.push(await readRecord(path));
+    }
+    yield* records.sort((a, b) => sequenceIn(b) - sequenceIn(a));
+  }
+}
+
+function sequenceIn(record: Read): number {
+  return 'finding' in record ? 0 : (numberAt(record.content, 'chain.sequence') ?? 0);
+}
 
 async function readRecord(path: string): Promise<Read> {
   try {

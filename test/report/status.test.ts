@@ -130,6 +130,22 @@ describe('status', () => {
     expect(unknown.stderr).toContain('name one of acme, beta');
   });
 
+  it('knows which of two runs of one second was the later', async () => {
+    for (const [first, second] of ['ab', 'ba']) {
+      const folder = await temporaryFolder();
+      const started_at = hoursAgo(1);
+      const keep = (sequence: number, id: string | undefined, records: number) =>
+        keepRun(join(folder, 'state'), 1, [resultFor('okta_users', { records })], {
+          started_at,
+          run_id: `${id}0000000-0000-4000-8000-000000000000`,
+          chain: { sequence },
+        });
+      await keep(9, first, 90);
+      await keep(10, second, 100);
+      expect((await statusOf(folder)).found('okta_users')?.counts.map(({ records }) => records)).toEqual([90, 100]);
+    }
+  });
+
   it('names files that are damaged, and goes on', async () => {
     const { folder, state } = await fiveRuns();
     const runs = join(state, 'runs', 'default');

@@ -46,9 +46,9 @@ export async function keepRun(
   state: string,
   hours: number,
   datasets: readonly DatasetResult[],
-  choice: Partial<RunSummary> = {},
+  choice: Partial<RunSummary> & { readonly chain?: { readonly sequence: number } } = {},
 ): Promise<string> {
-  const started = hoursAgo(hours);
+  const started = choice.started_at ?? hoursAgo(hours);
   const summary: RunSummary = {
     run_id: randomUUID(),
     version: '0.0.0',
