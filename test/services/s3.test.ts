@@ -1,5 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto';
-import { mkdtemp, rm, truncate } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, truncate, writeFile } from 'node:fs/promises';
 import { createServer, type IncomingMessage, request, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -14,6 +14,7 @@ import {
   ListObjectsV2Command,
   S3Client,
 } from '@aws-sdk/client-s3';
+import { DuckDBInstance } from '@duckdb/node-api';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { environmentOf, resolveShape } from '../../src/config/environment.ts';
 import type { Values } from '../../src/config/setting.ts';
@@ -329,6 +330,51 @@ describe('write', () => {
     const { Body } = await admin.send(new GetObjectCommand({ Bucket: bucket, Key: `data/${data.tag}.ndjson` }));
     for await (const chunk of Body as AsyncIterable<Uint8Array>) hash.update(chunk);
     expect(hash.digest('hex')).toBe(data.spool.sha256);
+  });
+
+  test.each([
+    ['parquet', 'application/vnd.apache.parquet', "read_parquet('?')"],
+    ['csv', 'text/csv', "read_csv('?')"],
+    ['csv.gz', 'application/gzip', "read_csv('?', compression = 'gzip')"],
+  ])('writes .%s with a column for each key', async (end, type, from) => {
+    const data = await dataset(Array.from({ length: 3000 }, (_, n) => `{"id":${n},"name":"n ${n}","o":{"n":${n}}}`));
+    const sink = await open({ STORE_AWS_S3_KEY: `data/tag=%TAG/tenancy=%TENANCY/%UUID.${end}` });
+    const key = `data/tag=${data.tag}/tenancy=acme/${data.metadata.upload_id}.${end}`;
+    expect(await sink.write(data)).toEqual({ at: `s3://${bucket}/${key}`, records: 3000 });
+    const { ContentType, Metadata } = await head(key);
+    expect(ContentType).toBe(type);
+    expect(Metadata).toMatchObject({ 'upload-id': data.metadata.upload_id, records: '3000' });
+    const path = join(folder, `read.${end}`);
+    await writeFile(path, await object(key));
+    const instance = await DuckDBInstance.create(':memory:');
+    const connection = await instance.connect();
+    const reader = await connection.runAndReadAll(
+      `SELECT count(*)::INTEGER AS n, sum(id)::INTEGER AS ids, min(o)::VARCHAR AS o, count(DISTINCT upload_id)::INTEGER AS u
+       FROM ${from.replace('?', path)}`,
+    );
+    connection.closeSync();
+    instance.closeSync();
+    expect(reader.getRowObjectsJson()).toEqual([{ n: 3000, ids: 4_498_500, o: '{"n":0}', u: 1 }]);
+    expect(
+      (await readdir(folder)).filter((name) => /\.(parquet|csv|overflow)$/.test(name) && name !== `read.${end}`),
+    ).toEqual([]);
+    await rm(path);
+  });
+
+  test('puts no tabular object of a run that has lost its lock', async () => {
+    const lost = new CollectError('locked', 'another run has taken over');
+    const data = { ...(await dataset(['{"id":1}'])), confirm: () => Promise.reject(lost) };
+    const sink = await open({ STORE_AWS_S3_KEY: 'data/%TAG.parquet' });
+    expect((await failure(sink.write(data))).code).toBe('locked');
+    expect(await objects(`data/${data.tag}`)).toEqual([]);
+    expect(() =>
+      s3.targets(settings({ STORE_AWS_S3_BACKUP: 'b/%TAG.parquet' }), 'snapshot', {
+        uuid: 'u',
+        tag: 't',
+        tenancy: 'acme',
+        at,
+      }),
+    ).toThrow(/ends like a table, but the backup is an envelope/);
   });
 
   test.each([
