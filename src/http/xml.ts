@@ -11,6 +11,8 @@ export interface XmlOptions {
   readonly within?: string;
   /** Names of elements that are arrays even where there is one. */
   readonly lists?: readonly string[];
+  /** Most characters outside the records, which are kept until the body ends. */
+  readonly maxOutside?: number;
 }
 
 interface Element {
@@ -22,6 +24,9 @@ interface Element {
 
 const NEW_LINE = Uint8Array.of(0x0a);
 const MAX_RECORD = 64 * 2 ** 20;
+const MAX_OUTSIDE = 64 * 2 ** 20;
+/** What an element takes beside its text. */
+const OF_ELEMENT = 16;
 const MAX_DEPTH = 100;
 
 /**
@@ -46,6 +51,8 @@ class XmlSplitter implements Splitter {
   #records = 0;
   #found = false;
   #since = 0; // bytes read since a record ended
+  #outside = 0; // characters kept that belong to no record
+  #inside = false; // a record
 
   constructor(xml: XmlOptions, options: Pick<RecordOptions, 'edit' | 'maxRecord'>) {
     this.#xml = xml;
@@ -95,14 +102,29 @@ class XmlSplitter implements Splitter {
     const path = parent.path === '' ? name : `${parent.path}/${name}`;
     if (this.#open.length > MAX_DEPTH) throw new CollectError('vendor', 'the answer is nested too deep');
     if (path === this.#within) this.#found = true;
+    if (path === this.#xml.record) this.#inside = true;
+    this.#count(name.length + OF_ELEMENT);
     const content: JsonObject = Object.create(null);
-    for (const [key, value] of Object.entries(attributes)) content[`@${key}`] = value;
+    for (const [key, value] of Object.entries(attributes)) {
+      this.#count(key.length + value.length);
+      content[`@${key}`] = value;
+    }
     this.#open.push({ name, path, content, text: '' });
   }
 
   #add(text: string): void {
     const element = this.#open.at(-1);
     if (element !== undefined) element.text += text;
+    this.#count(text.length);
+  }
+
+  /** Each piece outside the records may be small: it is all of them together that must fit in memory. */
+  #count(characters: number): void {
+    if (this.#inside) return;
+    this.#outside += characters;
+    const { maxOutside = MAX_OUTSIDE } = this.#xml;
+    if (this.#outside > maxOutside)
+      throw new CollectError('refused', `more than ${maxOutside} characters stand outside the records`);
   }
 
   #close(): void {
@@ -120,6 +142,7 @@ class XmlSplitter implements Splitter {
     this.#lines.push(edit?.(record) ?? record, NEW_LINE);
     this.#records += 1;
     this.#since = 0;
+    this.#inside = false;
   }
 
   #refuseSize(): never {

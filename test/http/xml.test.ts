@@ -43,6 +43,15 @@ test('a record over the limit is refused, before it has ended too', () => {
   expect(() => read(`<A><L><R>${large}`, 100, 1000)).toThrow(/larger than/);
 });
 
+test('what stands outside the records is bounded altogether, however many pieces it comes in', () => {
+  const bounded = xmlRecords({ record: 'A/L/R', maxOutside: 1000 });
+  const feed = (text: string) => bounded({}).write(Buffer.from(text));
+  const between = (count: number) => '<L><R>1</R></L><W k="v">text</W>'.repeat(count);
+  expect(() => feed(`<A>${between(100)}</A>`)).toThrow(/1000 characters stand outside/);
+  expect(() => feed(`<A>${'<W/>'.repeat(100)}</A>`)).toThrow(/stand outside/);
+  expect(feed(`<A>${between(10)}<L><R>${'x'.repeat(5000)}</R></L></A>`)).toHaveLength(22);
+});
+
 test('another root than the one told is no list', () => {
   expect(read('<SIMPLE_RETURN><CODE>999</CODE></SIMPLE_RETURN>').found).toBe(false);
 });
