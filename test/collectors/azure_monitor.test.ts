@@ -1,9 +1,9 @@
-import { describe, expect, test, vi } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { type AzureMonitorSettings, queryApi, queryOf } from '../../src/collectors/_azure_monitor.ts';
 import type { Request } from '../../src/simulator/paging.ts';
 import type { VendorOptions } from '../../src/simulator/vendor.ts';
 import vendor from '../../src/simulator/vendor_azure_monitor.ts';
-import { collectOnce, resultOf, storedEvents, temporaryFolder } from '../support/run.ts';
+import { collectOnce, interruptedRun, resultOf, storedEvents } from '../support/run.ts';
 import { starter } from '../support/vendor.ts';
 
 interface Sent {
@@ -126,12 +126,7 @@ test('an app without a role is told which one', async () => {
 test('a run that was interrupted goes on behind its last slice', async () => {
   const { running, sent } = await start({ latencyMs: 30 });
   const env = { ...running.env, AZURE_MONITOR_NUM_PARTITIONS: '20', AZURE_MONITOR_CONCURRENCY: '1' };
-  const folder = await temporaryFolder();
-  const stop = new AbortController();
-  const first = collectOnce({ env, only, folder, signal: stop.signal, signalCode: () => 15 });
-  await vi.waitFor(() => expect(sent.length).toBeGreaterThanOrEqual(4), { timeout: 20_000, interval: 1 });
-  stop.abort();
-  expect((await first).summary.exit_code).not.toBe(0);
+  const { folder } = await interruptedRun({ env, only }, () => sent.length >= 4);
   const before = sent.splice(0).map(boundsOf);
   const { summary } = await collectOnce({ env, only, folder });
   expect(summary.datasets).toMatchObject([{ verdict: 'complete', resumed: true }]);

@@ -1,7 +1,7 @@
-import { expect, test, vi } from 'vitest';
+import { expect, test } from 'vitest';
 import vendor from '../../src/simulator/vendor_defender_for_cloud.ts';
 import { tenantOf } from '../support/entra.ts';
-import { collectOnce, resultOf, storedLines } from '../support/run.ts';
+import { collectOnce, interruptedRun, resultOf, storedLines } from '../support/run.ts';
 import { json, type Route } from '../support/server.ts';
 import { starter } from '../support/vendor.ts';
 
@@ -173,14 +173,9 @@ test.each([
   ['assessments', 'ab51', 2],
 ])('%s of which a run was interrupted in a subscription (%s) go on there', async (resource, subscription, pages) => {
   const running = await start({ pageSize: 10, latencyMs: 30 });
-  const stop = new AbortController();
-  const first = collectOnce({ env: running.env, ...only(resource), signal: stop.signal, signalCode: () => 15 });
   const list = new RegExp(`${subscription}/.*/(sub)?assessments\\?`, 'i');
   const asked = () => running.requests.filter(({ path }) => list.test(path)).length;
-  await vi.waitFor(() => expect(asked()).toBeGreaterThanOrEqual(pages), { timeout: 20_000, interval: 1 });
-  stop.abort();
-  const { summary: interrupted, folder } = await first;
-  expect(interrupted.exit_code).not.toBe(0);
+  const { folder } = await interruptedRun({ env: running.env, ...only(resource) }, () => asked() >= pages);
   const { summary } = await collectOnce({ env: running.env, ...only(resource), folder });
   expect(summary.datasets).toMatchObject([{ verdict: 'complete', resumed: true }]);
   expect(stripped(await stored(folder, resource))).toEqual(running.truth(resource).sort());

@@ -1,7 +1,7 @@
 import type { ServerResponse } from 'node:http';
 import { expect, test } from 'vitest';
 import vendor from '../../src/simulator/vendor_qualys.ts';
-import { collectOnce, resultOf, storedLines } from '../support/run.ts';
+import { collectOnce, interruptedRun, resultOf, storedLines } from '../support/run.ts';
 import { serve } from '../support/server.ts';
 import { starter } from '../support/vendor.ts';
 
@@ -93,4 +93,50 @@ test('an account without hosts is empty, one without the KnowledgeBase is not li
   const { summary } = await collectOnce({ env: envOf(origin), only: ['qualys.hosts', 'qualys.vulnerabilities'] });
   expect(resultOf(summary, 'qualys_hosts').verdict).toBe('empty');
   expect(resultOf(summary, 'qualys_vulnerabilities')).toMatchObject({ verdict: 'denied', title: 'Not licensed' });
+});
+
+test.each([
+  ['409', 409, '1960'],
+  ['409', 409, '1965'],
+  ['200', 200, '1965'],
+])('an answer with status %s and the code of a limit is waited for', async (_, status, code) => {
+  const { origin, received } = await serve((_request, response, nth) => {
+    const told = { 'x-ratelimit-remaining': '0', 'x-ratelimit-limit': '300', 'x-ratelimit-towait-sec': '1' };
+    const limit = `<SIMPLE_RETURN><RESPONSE><CODE>${code}</CODE></RESPONSE></SIMPLE_RETURN>`;
+    if (nth === 1) return xml(response, limit, status, told);
+    return xml(response, hosts('<HOST_LIST><HOST><ID>1</ID></HOST></HOST_LIST>'));
+  });
+  const { summary } = await collectOnce({ env: envOf(origin), only: ['qualys.hosts'], deadline: 20 });
+  expect(resultOf(summary, 'qualys_hosts')).toMatchObject({ verdict: 'complete', records: 1 });
+  expect(received).toHaveLength(2);
+});
+
+test('results of scans are not stored, even where the platform sends them unasked', async () => {
+  const results = '<RESULTS><![CDATA[password = canary]]></RESULTS>';
+  const found = `<DETECTION_LIST><DETECTION><QID>7</QID>${results}</DETECTION></DETECTION_LIST>`;
+  const list = `<HOST_LIST><HOST><ID>1</ID>${found}</HOST></HOST_LIST>`;
+  const root = 'HOST_LIST_VM_DETECTION_OUTPUT';
+  const { origin } = await serve((_, response) => xml(response, `<${root}><RESPONSE>${list}</RESPONSE></${root}>`));
+  const { folder } = await collectOnce({ env: envOf(origin), only: ['qualys.host_detections'] });
+  expect(await storedLines(folder, 'qualys_host_detections')).toEqual([
+    '{"ID":"1","DETECTION_LIST":{"DETECTION":[{"QID":"7"}]}}',
+  ]);
+});
+
+test('a run that was interrupted goes on behind its last page, with the version that it had', async () => {
+  const { origin, received } = await serve(({ url }, response) => {
+    if (url.pathname.startsWith('/api/5.0/')) return xml(response, '<html/>', 404);
+    const id = Number(url.searchParams.get('id_min') ?? 0);
+    const next = `<WARNING><CODE>1980</CODE><URL>${url.pathname}?action=list&amp;id_min=${id + 1}</URL></WARNING>`;
+    const body = hosts(`<HOST_LIST><HOST><ID>${id}</ID></HOST></HOST_LIST>${id < 30 ? next : ''}`);
+    setTimeout(() => xml(response, body), 20);
+  });
+  const choice = { env: envOf(origin), only: ['qualys.hosts'] };
+  const { folder } = await interruptedRun(choice, () => received.length >= 10);
+  const before = received.length;
+  const { summary } = await collectOnce({ ...choice, folder });
+  expect(summary.datasets).toMatchObject([{ verdict: 'complete', records: 31, resumed: true }]);
+  const asked = received.slice(before);
+  expect(asked.every(({ url }) => url.pathname.startsWith('/api/4.0/') && url.searchParams.has('id_min'))).toBe(true);
+  expect((await storedLines(folder, 'qualys_hosts'))?.at(-1)).toBe('{"ID":"30"}');
 });

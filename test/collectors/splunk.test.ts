@@ -1,10 +1,10 @@
-import { describe, expect, test, vi } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { exportLines, isTransforming, MESSAGES, searchOf } from '../../src/collectors/_splunk.ts';
 import { classify } from '../../src/http/retry.ts';
 import type { Request } from '../../src/simulator/paging.ts';
 import type { VendorOptions } from '../../src/simulator/vendor.ts';
 import vendor from '../../src/simulator/vendor_splunk.ts';
-import { collectOnce, resultOf, storedEvents, temporaryFolder } from '../support/run.ts';
+import { collectOnce, interruptedRun, resultOf, storedEvents } from '../support/run.ts';
 import { starter } from '../support/vendor.ts';
 
 const none = { SPLUNK_QUERY: '', SPLUNK_INDEX: '', SPLUNK_SOURCETYPE: '', SPLUNK_SEARCH_FILTER: '' };
@@ -236,12 +236,7 @@ test('a role that may not search is told which capability it lacks', async () =>
 test('a run that was interrupted goes on behind its last slice', async () => {
   const { running, forms } = await start({ latencyMs: 30 });
   const env = { ...running.env, SPLUNK_NUM_PARTITIONS: '20', SPLUNK_CONCURRENCY: '1' };
-  const folder = await temporaryFolder();
-  const stop = new AbortController();
-  const first = collectOnce({ env, only, folder, signal: stop.signal, signalCode: () => 15 });
-  await vi.waitFor(() => expect(forms.length).toBeGreaterThanOrEqual(4), { timeout: 20_000, interval: 1 });
-  stop.abort();
-  expect((await first).summary.exit_code).not.toBe(0);
+  const { folder } = await interruptedRun({ env, only }, () => forms.length >= 4);
   const before = forms.splice(0).map((form) => Number(form.get('index_earliest')));
   const { summary } = await collectOnce({ env, only, folder });
   expect(summary.datasets).toMatchObject([{ verdict: 'complete', resumed: true }]);

@@ -1,7 +1,7 @@
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
-import { afterAll } from 'vitest';
+import { afterAll, expect, vi } from 'vitest';
 import type { Collector } from '../../src/collectors/collector.ts';
 import { openSession, type Session } from '../../src/commands/session.ts';
 import { environmentOf } from '../../src/config/environment.ts';
@@ -110,6 +110,17 @@ export async function collectOnce(choice: RunChoice): Promise<RunResult> {
     signalCode: choice.signalCode ?? (() => undefined),
   });
   return { summary, folder, said, unredacted };
+}
+
+/** A run that is stopped once that much has happened, which must be before its end. */
+export async function interruptedRun(choice: RunChoice, reached: () => boolean): Promise<RunResult> {
+  const stop = new AbortController();
+  const run = collectOnce({ ...choice, signal: stop.signal, signalCode: () => 15 });
+  await vi.waitFor(() => expect(reached()).toBe(true), { timeout: 20_000, interval: 1 });
+  stop.abort();
+  const result = await run;
+  expect(result.summary.exit_code).not.toBe(0);
+  return result;
 }
 
 /** The lines of a dataset that was stored; undefined when it was not. */
