@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import slack from '../../src/collectors/src_slack.ts';
 import vendor from '../../src/simulator/vendor_slack.ts';
-import { collectOnce, resultOf, storedEvents, storedLines } from '../support/run.ts';
+import { collectOnce, interruptedRun, resultOf, storedEvents, storedLines } from '../support/run.ts';
 import { json, type Route, serve } from '../support/server.ts';
 import { starter } from '../support/vendor.ts';
 
@@ -67,6 +67,16 @@ test('a page without users leads on, and so does the end of the active ones', as
   expect(received.map(({ url }) => url.searchParams.get('cursor'))).toEqual([null, 'n=', null]);
   expect(received[0]?.headers.authorization).toBe('Bearer xoxp-t');
   expect(received[0]?.url.search).not.toContain('xoxp');
+});
+
+test.each([3, 8])('a run that was interrupted goes on in the pass it was in, after %i requests', async (requests) => {
+  const running = await start({ pageSize: 10, latencyMs: 30 });
+  const choice = { env: running.env, only: ['slack.users'] };
+  const { folder } = await interruptedRun(choice, () => running.requests.length >= requests);
+  const { summary } = await collectOnce({ ...choice, folder });
+  expect(summary.datasets).toMatchObject([{ verdict: 'complete', resumed: true }]);
+  expect(await storedLines(folder, 'slack_users')).toEqual(running.truth('users'));
+  expect(running.requests.filter(({ path }) => !path.includes('cursor=')).length).toBe(2);
 });
 
 test('the cursor of the search of channels is read from either place, its total is held against what came', async () => {
