@@ -1,25 +1,15 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { access, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { type RunningVendor, startVendor, type VendorOptions } from '../src/simulator/vendor.ts';
 import vendor from '../src/simulator/vendor_okta.ts';
 import { root } from './support/build.ts';
+import { type Ended, program } from './support/program.ts';
 import { filesBelow, temporaryFolder } from './support/run.ts';
 
-/** What a process left behind. */
-interface Ended {
-  readonly code: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
 const vendorsRunning: RunningVendor[] = [];
-const children: ChildProcess[] = [];
 
 afterEach(async () => {
-  for (const child of children.splice(0)) child.kill('SIGKILL');
   await Promise.all(vendorsRunning.splice(0).map((running) => running.close()));
 });
 
@@ -29,25 +19,9 @@ async function start(options: VendorOptions = {}): Promise<RunningVendor> {
   return running;
 }
 
-/** The program in a process of its own, with nothing of this machine's environment but the way to Node. */
+/** The program, with its files in a folder. */
 function launch(cwd: string, args: readonly string[], env: Readonly<Record<string, string>> = {}) {
-  // Node 20 looks for an --env-file even behind the script (nodejs/node#54232), unless a -- stands before it.
-  const child = spawn(process.execPath, ['--', join(root, 'bin', 'cyber-collect.js'), ...args], {
-    cwd,
-    env: { PATH: process.env.PATH, HOME: cwd, STORE_FILE: './data/%TAG/%TENANCY.json', ...env },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  children.push(child);
-  let stdout = '';
-  let stderr = '';
-  child.stdout.on('data', (chunk) => {
-    stdout += chunk;
-  });
-  child.stderr.on('data', (chunk) => {
-    stderr += chunk;
-  });
-  const ended = once(child, 'close').then(([code]): Ended => ({ code: code as number | null, stdout, stderr }));
-  return { child, ended };
+  return program(cwd, args, { HOME: cwd, STORE_FILE: './data/%TAG/%TENANCY.json', ...env });
 }
 
 function cli(cwd: string, args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<Ended> {

@@ -1,5 +1,3 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
@@ -8,7 +6,7 @@ import { changeOf } from '../../src/report/standing.ts';
 import type { RunSummary } from '../../src/run/summary.ts';
 import { startVendor } from '../../src/simulator/vendor.ts';
 import okta from '../../src/simulator/vendor_okta.ts';
-import { root } from '../support/build.ts';
+import { program } from '../support/program.ts';
 import { temporaryFolder } from '../support/run.ts';
 
 async function bad() {
@@ -18,22 +16,9 @@ async function bad() {
 }
 
 async function cli(cwd: string, args: readonly string[], env: Readonly<Record<string, string>>) {
-  const child = spawn(process.execPath, ['--', join(root, 'bin', 'cyber-collect.js'), 'run', ...args], {
-    cwd,
-    env: { PATH: process.env.PATH, STORE_FILE: './data/%TENANCY/%TAG.json', ...env },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  onTestFinished(() => void child.kill('SIGKILL'));
-  let stdout = '';
-  let stderr = '';
-  child.stdout.on('data', (text) => {
-    stdout += text;
-  });
-  child.stderr.on('data', (text) => {
-    stderr += text;
-  });
-  const [code] = await once(child, 'close');
-  return { code: code as number, stdout, lines: stderr.split('\n') };
+  const store = { STORE_FILE: './data/%TENANCY/%TAG.json' };
+  const { code, stdout, stderr } = await program(cwd, ['run', ...args], { ...store, ...env }).ended;
+  return { code, stdout, lines: stderr.split('\n') };
 }
 
 const ONLY = ['--only', 'okta.users,okta.groups', '--output', 'json'];

@@ -1,5 +1,3 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it, test } from 'vitest';
@@ -8,31 +6,18 @@ import { schemas } from '../../src/report/schemas.ts';
 import { sparkline } from '../../src/report/sparkline.ts';
 import { startVendor } from '../../src/simulator/vendor.ts';
 import okta from '../../src/simulator/vendor_okta.ts';
-import { root } from '../support/build.ts';
+import { program } from '../support/program.ts';
 import { denied, hoursAgo, keepRun, resultFor } from '../support/records.ts';
 import { temporaryFolder } from '../support/run.ts';
 
-async function program(folder: string, args: readonly string[], env: Readonly<Record<string, string>> = {}) {
-  const child = spawn(process.execPath, ['--', join(root, 'bin', 'cyber-collect.js'), ...args], {
-    cwd: folder,
-    env: { PATH: process.env.PATH, CYBER_COLLECT_STATE: join(folder, 'state'), ...env },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  let [stdout, stderr] = ['', ''];
-  child.stdout.on('data', (text) => {
-    stdout += text;
-  });
-  child.stderr.on('data', (text) => {
-    stderr += text;
-  });
-  const [code] = (await once(child, 'close')) as [number];
-  return { code, stdout, stderr };
+function cli(folder: string, args: readonly string[], env: Readonly<Record<string, string>> = {}) {
+  return program(folder, args, { CYBER_COLLECT_STATE: join(folder, 'state'), ...env }).ended;
 }
 
 type Shown = z.infer<typeof schemas.status>;
 
 async function statusOf(folder: string, ...args: readonly string[]) {
-  const { code, stdout, stderr } = await program(folder, ['status', '--output', 'json', ...args]);
+  const { code, stdout, stderr } = await cli(folder, ['status', '--output', 'json', ...args]);
   const shown: Shown = schemas.status.parse(JSON.parse(stdout));
   const found = (tag: string, tenancy = 'default') =>
     shown.tenancies.find((one) => one.tenancy === tenancy)?.datasets.find((dataset) => dataset.tag === tag);
@@ -69,11 +54,11 @@ describe('status', () => {
 
   it('prints a table for people, and Markdown', async () => {
     const { folder } = await fiveRuns();
-    const { stdout } = await program(folder, ['status']);
+    const { stdout } = await cli(folder, ['status']);
     expect(stdout).toMatch(/default +okta_users +complete +60 minutes +104 +█████/);
     expect(stdout).toMatch(/default +okta_groups +denied +3 days +0 +██×××/);
     expect(stdout).toMatch(/okta_groups: since \S+: Permission denied: .* To mend: give the credentials/);
-    const markdown = await program(folder, ['status', '--output', 'markdown', '--only', 'okta.users']);
+    const markdown = await cli(folder, ['status', '--output', 'markdown', '--only', 'okta.users']);
     expect(markdown.stdout.split('\n')[2]).toMatch(/^\| default \| okta_users \| complete \|/);
     expect(markdown.stdout).not.toContain('okta_groups');
   });
@@ -111,7 +96,7 @@ describe('status', () => {
     expect(found('okta_users')?.age_s).toBeGreaterThan(100_000);
     expect(found('okta_users')?.failing).toHaveLength(2);
     expect(found('okta_groups')?.age_s).toBeLessThan(4000);
-    expect((await program(folder, ['status'])).stdout).toContain('okta_groups: since');
+    expect((await cli(folder, ['status'])).stdout).toContain('okta_groups: since');
     expect(found('okta_groups')).toMatchObject({ failing: [{ store: 's3', error: 'no route' }] });
     expect(found('okta_groups')?.wrong_since?.slice(0, 13)).toBe(hoursAgo(1).slice(0, 13));
   });
@@ -125,7 +110,7 @@ describe('status', () => {
     expect((await statusOf(folder, '--tenancy', 'beta')).shown.tenancies.map(({ tenancy }) => tenancy)).toEqual([
       'beta',
     ]);
-    const unknown = await program(folder, ['status', '--tenancy', 'acne']);
+    const unknown = await cli(folder, ['status', '--tenancy', 'acne']);
     expect(unknown).toMatchObject({ code: 2, stdout: '' });
     expect(unknown.stderr).toContain('name one of acme, beta');
   });
@@ -170,10 +155,10 @@ describe('status', () => {
 
   it('with nothing recorded, or a name of which nothing is recorded, never says that all is well', async () => {
     const folder = await temporaryFolder();
-    const nothing = await program(folder, ['status', '--max-age', '26h']);
+    const nothing = await cli(folder, ['status', '--max-age', '26h']);
     expect(nothing).toMatchObject({ code: 5, stdout: '' });
     expect(nothing.stderr).toContain('no run is recorded');
-    const unknown = await program((await fiveRuns()).folder, ['status', '--only', 'okta.usres', '--max-age', '26h']);
+    const unknown = await cli((await fiveRuns()).folder, ['status', '--only', 'okta.usres', '--max-age', '26h']);
     expect(unknown.code).toBe(2);
     expect(unknown.stderr).toContain("no run of 'okta.usres' is recorded");
   });
@@ -182,7 +167,7 @@ describe('status', () => {
     const folder = await temporaryFolder();
     const reason = 'a\u001b[2Jb';
     await keepRun(join(folder, 'state'), 1, [resultFor('okta_users\u001b[31m', { ...denied, reason })]);
-    expect((await program(folder, ['status'])).stdout).not.toContain('\u001b');
+    expect((await cli(folder, ['status'])).stdout).not.toContain('\u001b');
   });
 });
 
@@ -191,10 +176,10 @@ test('status of real runs, one of them into a store that is not there', async ()
   const vendor = await startVendor(okta, { scale: 30 });
   const env = { ...vendor.env, STORE_FILE: join(folder, 'data', '%TAG.json') };
   const only = ['--only', 'okta.users'];
-  expect((await program(folder, ['run', ...only], env)).code).toBe(0);
+  expect((await cli(folder, ['run', ...only], env)).code).toBe(0);
   await writeFile(join(folder, 'blocked'), '');
   const failing = { ...vendor.env, STORE_FILE: join(folder, 'blocked', '%TAG.json') };
-  expect((await program(folder, ['run', ...only], failing)).code).toBe(6);
+  expect((await cli(folder, ['run', ...only], failing)).code).toBe(6);
   await vendor.close();
   const { code, found, shown } = await statusOf(folder, '--max-age', '1h');
   expect(code).toBe(0);

@@ -1,17 +1,10 @@
-import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { appendFile, mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterEach, expect, test, vi } from 'vitest';
-import { root } from '../support/build.ts';
+import { expect, test, vi } from 'vitest';
+import { program } from '../support/program.ts';
 import { storedEvents, temporaryFolder } from '../support/run.ts';
 import { json, serve } from '../support/server.ts';
-
-const children: ChildProcess[] = [];
-
-afterEach(() => {
-  for (const child of children.splice(0)) child.kill('SIGKILL');
-});
 
 async function logFolder(): Promise<{ folder: string; log: string }> {
   const folder = await temporaryFolder();
@@ -20,29 +13,12 @@ async function logFolder(): Promise<{ folder: string; log: string }> {
 }
 
 function launch(folder: string, settings: Readonly<Record<string, string>>, ...flags: readonly string[]) {
-  const args = ['--', join(root, 'bin', 'cyber-collect.js'), 'run', '--output', 'json', ...flags];
-  const child = spawn(process.execPath, args, {
-    cwd: folder,
-    env: {
-      PATH: process.env.PATH,
-      SYSLOG_PATHS: join(folder, 'logs', '*.log'),
-      STORE_FILE_EVENTS: join(folder, 'events', '%TAG', '%UUID.ndjson'),
-      CYBER_COLLECT_STATE: join(folder, 'state'),
-      ...settings,
-    },
-    stdio: ['ignore', 'pipe', 'pipe'],
+  return program(folder, ['run', '--output', 'json', ...flags], {
+    SYSLOG_PATHS: join(folder, 'logs', '*.log'),
+    STORE_FILE_EVENTS: join(folder, 'events', '%TAG', '%UUID.ndjson'),
+    CYBER_COLLECT_STATE: join(folder, 'state'),
+    ...settings,
   });
-  children.push(child);
-  let stdout = '';
-  let stderr = '';
-  child.stdout.on('data', (chunk) => {
-    stdout += chunk;
-  });
-  child.stderr.on('data', (chunk) => {
-    stderr += chunk;
-  });
-  const ended = once(child, 'close').then(([code]) => ({ code: code as number | null, stdout, stderr }));
-  return { child, ended };
 }
 
 const follow = (folder: string) => launch(folder, {}, '--only', 'syslog', '--follow', '0.1');

@@ -1,5 +1,3 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, expect, test, vi } from 'vitest';
@@ -8,7 +6,7 @@ import type { RunSummary } from '../../src/run/summary.ts';
 import { isOfShard, shardFrom } from '../../src/run/tenants.ts';
 import { type RunningVendor, startVendor, type VendorOptions } from '../../src/simulator/vendor.ts';
 import okta from '../../src/simulator/vendor_okta.ts';
-import { root } from '../support/build.ts';
+import { program } from '../support/program.ts';
 import { filesBelow, temporaryFolder } from '../support/run.ts';
 
 const ending: (() => unknown)[] = [];
@@ -34,27 +32,11 @@ async function folderOf(tenants: Readonly<Record<string, Readonly<Record<string,
 }
 
 function launch(folder: string, args: readonly string[], env: Readonly<Record<string, string>> = {}) {
-  const child: ChildProcess = spawn(process.execPath, ['--', join(root, 'bin', 'cyber-collect.js'), 'run', ...args], {
-    cwd: folder,
-    env: {
-      PATH: process.env.PATH,
-      STORE_FILE: join(folder, 'data', '%TENANCY', '%TAG.ndjson'),
-      CYBER_COLLECT_STATE: join(folder, 'state'),
-      ...env,
-    },
-    stdio: ['ignore', 'pipe', 'pipe'],
+  return program(folder, ['run', ...args], {
+    STORE_FILE: join(folder, 'data', '%TENANCY', '%TAG.ndjson'),
+    CYBER_COLLECT_STATE: join(folder, 'state'),
+    ...env,
   });
-  ending.push(() => child.kill('SIGKILL'));
-  let stdout = '';
-  let stderr = '';
-  child.stdout?.on('data', (text) => {
-    stdout += text;
-  });
-  child.stderr?.on('data', (text) => {
-    stderr += text;
-  });
-  const ended = once(child, 'close').then(([code]) => ({ code: code as number, stdout, stderr }));
-  return { child, ended };
 }
 
 const run = (folder: string, args: readonly string[], env?: Readonly<Record<string, string>>) =>

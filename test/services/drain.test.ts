@@ -1,30 +1,24 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DuckDBInstance } from '@duckdb/node-api';
 import pg from 'pg';
-import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
+import { beforeAll, describe, expect, test, vi } from 'vitest';
 import { pulsarOf } from '../../src/stores/_pulsar.ts';
 import type { Outgoing } from '../../src/stores/_pulsar_producer.ts';
 import { publish } from '../../src/stores/_pulsar_producer.ts';
 import { parts } from '../../src/stores/_pulsar_records.ts';
-import build, { root } from '../support/build.ts';
+import build from '../support/build.ts';
 import { needed } from '../support/needed.ts';
+import { program } from '../support/program.ts';
 import { administer, bridge, namespaceOf, readTopic, recordsIn, type Seen, service } from '../support/pulsar.ts';
 import { filesBelow, temporaryFolder } from '../support/run.ts';
 
-const children: ChildProcess[] = [];
 let namespace = '';
 let topics = 0;
 
 beforeAll(async () => {
   await build();
   namespace = await namespaceOf(true);
-});
-
-afterEach(() => {
-  for (const child of children.splice(0)) child.kill('SIGKILL');
 });
 
 function newTopic(): string {
@@ -64,30 +58,15 @@ const upTo = (count: number) => Array.from({ length: count }, (_, n) => n);
 
 /** Runs the command in a folder. */
 function launch(folder: string, topic: string, flags: readonly string[], more: Readonly<Record<string, string>> = {}) {
-  const args = [join(root, 'bin', 'cyber-collect.js'), 'drain', 'pulsar', '--output', 'json'];
-  const child = spawn(process.execPath, [...args, '--topic', `${namespace}/${topic}`, ...flags], {
-    cwd: folder,
-    env: {
-      PATH: process.env.PATH,
-      STORE_PULSAR_URL: service,
-      STORE_PULSAR_TOPIC: '%TAG',
-      STORE_FILE: join(folder, 'data', '%TAG.ndjson'),
-      STORE_FILE_EVENTS: join(folder, 'events', '%TENANCY', '%TAG', '%UUID.ndjson'),
-      CYBER_COLLECT_STATE: join(folder, 'state'),
-      ...more,
-    },
-    stdio: ['ignore', 'pipe', 'pipe'],
+  const args = ['drain', 'pulsar', '--output', 'json', '--topic', `${namespace}/${topic}`, ...flags];
+  return program(folder, args, {
+    STORE_PULSAR_URL: service,
+    STORE_PULSAR_TOPIC: '%TAG',
+    STORE_FILE: join(folder, 'data', '%TAG.ndjson'),
+    STORE_FILE_EVENTS: join(folder, 'events', '%TENANCY', '%TAG', '%UUID.ndjson'),
+    CYBER_COLLECT_STATE: join(folder, 'state'),
+    ...more,
   });
-  children.push(child);
-  let stdout = '';
-  let stderr = '';
-  child.stdout.on('data', (chunk) => {
-    stdout += chunk;
-  });
-  child.stderr.on('data', (chunk) => {
-    stderr += chunk;
-  });
-  return { child, ended: once(child, 'close').then(([code]) => ({ code: code as number | null, stdout, stderr })) };
 }
 
 /** The records that the file store holds of a dataset. */
