@@ -1,10 +1,8 @@
-import { pipeline } from 'node:stream/promises';
 import type { PoolClient } from 'pg';
-import { spoolChunks } from '../envelope/spool.ts';
 import { CollectError } from '../errors.ts';
 import { assertSafe } from '../templating/template.ts';
-import { mendEscapes, type Tally } from './_escapes.ts';
 import { loginOf, type PostgresSettings, postgresShape, serverOf } from './_postgres.ts';
+import { copySpool, instant, uuid } from './_postgres_copy.ts';
 import { type Expansion, expand, prepareTyped } from './_postgres_typed.ts';
 import { damaged, latestOf, quoted, tableOf, typedOf, UPLOADS } from './_rows.ts';
 import { type Dataset, defineStore, type Held } from './store.ts';
@@ -141,16 +139,19 @@ const STAGE = 'pg_temp.cyber_collect_stage';
 async function fill(client: PoolClient, place: Place, dataset: Dataset, layout: Layout): Promise<readonly string[]> {
   const { tenancy, upload_id, timestamp } = dataset.metadata;
   assertSafe('TENANCY', tenancy);
-  const prefix = `${timestamp}\x02\x01${tenancy}\x01\x02${layout.upload ? `${upload_id}\x02` : ''}`;
   const columns = ['upload_timestamp', 'tenancy', ...(layout.upload ? ['upload_id'] : []), 'json_data'].join(', ');
+  const before = [instant(timestamp), Buffer.from(tenancy), ...(layout.upload ? [uuid(upload_id)] : [])];
   if (!place.raw) await client.query(`CREATE TEMP TABLE cyber_collect_stage (json_data jsonb) ON COMMIT DROP`);
-  const replaced = place.raw
-    ? await copy(
-        client,
-        { into: `${place.table} (${columns})`, prefix, mends: layout.jsonb || place.typed !== undefined },
-        dataset,
-      )
-    : await copy(client, { into: STAGE, prefix: '', mends: true }, dataset);
+  const filling = place.raw
+    ? {
+        into: `${place.table} (${columns})`,
+        before,
+        jsonb: layout.jsonb,
+        mends: layout.jsonb || place.typed !== undefined,
+      }
+    : { into: STAGE, before: [], jsonb: true, mends: true };
+  const { rows, replaced } = await copySpool(client, filling, dataset.spool);
+  if (rows !== dataset.spool.records) throw damaged(dataset.tag, `${rows} of ${dataset.spool.records} records`);
   const notes =
     replaced === 0 ? [] : [`${replaced} escapes of NUL or lone surrogates became U+FFFD, as jsonb refuses them`];
   const expansion = expansionOf(place, dataset, layout);
@@ -177,60 +178,6 @@ const OWN: Layout = { upload: true, zone: true, jsonb: true };
 
 function viewOfTyped(place: Place): string {
   return viewSql({ ...place, ...place.typed }, OWN);
-}
-
-/** What a COPY fills, and what stands in front of each line. */
-interface Filling {
-  readonly into: string;
-  readonly prefix: string;
-  /** Whether escapes that jsonb refuses are replaced. */
-  readonly mends: boolean;
-}
-
-/**
- * COPY of the spool's bytes as they are: with control characters for quote and delimiter JSON needs no escaping, as it
- * holds none. The run's columns are a constant in front of each line. Returns how many escapes were replaced.
- */
-async function copy(client: PoolClient, { into, prefix, mends }: Filling, { tag, spool }: Dataset): Promise<number> {
-  const { from } = await import('pg-copy-streams');
-  const sql = `COPY ${into} FROM STDIN
-    WITH (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02', ENCODING 'UTF8')`;
-  const tally: Tally = { replaced: 0 };
-  const lines = mends ? mendEscapes(spoolChunks(spool), true, tally) : spoolChunks(spool);
-  const stream = client.query(from(sql));
-  await pipeline(framed(lines, Buffer.from(prefix)), stream);
-  if (stream.rowCount !== spool.records) throw damaged(tag, `${stream.rowCount} of ${spool.records} records`);
-  return tally.replaced;
-}
-
-const LF = 10;
-const CR = 13;
-const SPACE = 32;
-
-async function* framed(chunks: AsyncIterable<Buffer>, prefix: Buffer): AsyncGenerator<Buffer> {
-  let fresh = true;
-  for await (const chunk of chunks) {
-    // A bare carriage return would end a row of csv; JSON has it only between tokens.
-    for (let at = chunk.indexOf(CR); at >= 0; at = chunk.indexOf(CR, at + 1)) chunk[at] = SPACE;
-    yield frame(chunk, prefix, fresh);
-    fresh = chunk[chunk.length - 1] === LF;
-  }
-}
-
-function frame(chunk: Buffer, prefix: Buffer, fresh: boolean): Buffer {
-  const starts = fresh ? [0] : [];
-  for (let at = chunk.indexOf(LF); at >= 0 && at + 1 < chunk.length; at = chunk.indexOf(LF, at + 1))
-    starts.push(at + 1);
-  const out = Buffer.allocUnsafe(chunk.length + starts.length * prefix.length);
-  let read = 0;
-  let written = 0;
-  for (const start of starts) {
-    written += chunk.copy(out, written, read, start);
-    written += prefix.copy(out, written);
-    read = start;
-  }
-  chunk.copy(out, written, read);
-  return out;
 }
 
 async function transaction<T>(client: PoolClient, work: () => Promise<T>): Promise<T> {

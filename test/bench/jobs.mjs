@@ -133,7 +133,7 @@ async function everything(job) {
     STORE_DUCKDB: path,
     ...server.env,
     STORE_POSTGRES_SCHEMA: 'bench',
-    ...bucket(),
+    ...(await bucket()),
   });
   const used = cpuOf(server.pid) - before;
   if (result.code === 0) {
@@ -145,11 +145,18 @@ async function everything(job) {
   return { ...result, server: used };
 }
 
-const s3 = (job) => collect(job, bucket());
+const s3 = async (job) => collect(job, await bucket());
 
-function bucket() {
+/** The variables of a bucket, which is made if it is not there. */
+async function bucket() {
   const { TEST_S3_ENDPOINT: endpoint, TEST_S3_ACCESS_KEY_ID: id, TEST_S3_SECRET_ACCESS_KEY: key } = process.env;
   must(endpoint !== undefined, 'set TEST_S3_ENDPOINT, TEST_S3_ACCESS_KEY_ID and TEST_S3_SECRET_ACCESS_KEY for s3');
+  const { CreateBucketCommand, S3Client } = await import('@aws-sdk/client-s3');
+  const credentials = { accessKeyId: id, secretAccessKey: key };
+  const client = new S3Client({ endpoint, region: 'us-east-1', forcePathStyle: true, credentials });
+  await client.send(new CreateBucketCommand({ Bucket: 'bench' })).catch((error) => {
+    if (!/AlreadyOwnedByYou|AlreadyExists/.test(error.name)) throw error;
+  });
   return {
     STORE_AWS_S3_BUCKET: 'bench',
     STORE_AWS_S3_ENDPOINT: endpoint,
