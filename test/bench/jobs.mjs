@@ -121,7 +121,7 @@ async function postgres(job) {
   return { ...result, server: used };
 }
 
-/** Four stores at once; the bucket is the one that TEST_S3_* name. */
+/** Four stores at once, and the backup; the bucket is the one that TEST_S3_* name. */
 async function everything(job) {
   const { postgres: server, folder } = job;
   const path = join(folder, 'every.duckdb');
@@ -140,7 +140,7 @@ async function everything(job) {
     must((await digestOf(join(folder, 'okta_users.ndjson'))) === job.sha, 'the NDJSON is not what the vendor sent');
     await counted(job, path, `json_data->>'$.id'`);
     const stores = JSON.parse(result.stdout).datasets[0].stores;
-    must(stores.length === 4 && stores.every(({ records }) => records === job.records), 'a store lacks records');
+    must(stores.length === 5 && stores.every(({ records }) => records === job.records), 'a store lacks records');
   }
   return { ...result, server: used };
 }
