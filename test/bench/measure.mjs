@@ -83,3 +83,9 @@ export function cpuOf(pid) {
   };
   return ([pid, ...descendants(pid)].reduce((sum, id) => sum + own(id), 0) * TICK) / 1000;
 }
+
+/** CPU seconds that a process has used by itself. */
+export function ownCpuOf(pid) {
+  const fields = stat(pid);
+  return fields === undefined ? 0 : ((Number(fields[11]) + Number(fields[12])) * TICK) / 1000;
+}

@@ -12,6 +12,7 @@ import { parseArgs } from 'node:util';
 const dist = new URL('../../dist/', import.meta.url);
 const cli = new URL('../../bin/cyber-collect.js', import.meta.url).pathname;
 const { startVendor } = await import(new URL('simulator/vendor.js', dist));
+const { measure, ownCpuOf } = await import(new URL('../bench/measure.mjs', import.meta.url));
 const { uploadIdOf } = await import(new URL('run/slot.js', dist));
 const { values } = parseArgs({
   options: {
@@ -22,9 +23,8 @@ const { values } = parseArgs({
   },
 });
 const COLLECTORS = ['okta', 'crowdstrike', 'kandji', 'snyk', 'sentinelone'];
-const LIMITED = 'kandji'; // so many starts a second that its requests stay below what the vendor takes
+const LIMITED = 'kandji'; // its runs begin a second apart and never beside each other, over all machines
 const LIMIT = { requests: 60, seconds: 1 };
-const STARTS = 1;
 const folder = mkdtempSync(join(tmpdir(), 'cyber-collect-fleet-'));
 const slot = `prove-${Date.now()}`;
 const env = {
@@ -59,7 +59,10 @@ const text = Object.entries(variables).map(([name, value]) => `${name}='${value}
 const tenants = Array.from({ length: Number(values.tenants) }, (_, n) => `tenant-${n}`);
 mkdirSync(join(folder, 'tenants'));
 for (const name of tenants) writeFileSync(join(folder, 'tenants', `${name}.env`), text.join(''), { mode: 0o600 });
-writeFileSync(join(folder, 'limits.json'), JSON.stringify({ [LIMITED]: { starts: { most: STARTS, seconds: 1 } } }));
+writeFileSync(
+  join(folder, 'limits.json'),
+  JSON.stringify({ [LIMITED]: { starts: { most: 1, seconds: 1 }, atOnce: 1 } }),
+);
 
 /** Runs by where they are, of all collectors. */
 async function counts() {
@@ -68,8 +71,11 @@ async function counts() {
   return sum;
 }
 
-const began = Date.now();
 const only = ['--only', COLLECTORS.join(',')];
+const work = ['worker', '--tenants', 'tenants/*.env', ...only, '--jobs', '10'];
+/** A worker that finds nothing to do. */
+const idle = await measure(process.execPath, [cli, ...work, '--idle-exit', '1s'], env, folder);
+const began = Date.now();
 const submitted = await answer(
   'fleet',
   'submit',
@@ -84,11 +90,13 @@ const submitted = await answer(
 );
 const submitting = Date.now() - began;
 const again = await answer('fleet', 'submit', 'tenants/*.env', ...only, '--slot', slot, '--spread', '0');
-const worker = () => program('worker', '--tenants', 'tenants/*.env', ...only, '--jobs', '10');
+const worker = () => program(...work);
 const workers = Array.from({ length: Number(values.workers) }, worker);
+let cpu = 0; // of workers that have ended, without their runs
 for (let kill = 0; kill < Number(values.kills); kill += 1) {
   await sleep(3000 + Math.random() * 4000);
   const which = Math.floor(Math.random() * workers.length);
+  cpu += ownCpuOf(workers[which].pid);
   workers[which].kill('SIGKILL');
   workers[which] = worker();
   process.stderr.write(`killed ${kill + 1}\n`);
@@ -100,6 +108,7 @@ while (now.waiting + now.delayed + now.active > 0) {
   now = await counts();
 }
 const seconds = (Date.now() - began) / 1000;
+for (const one of workers) cpu += ownCpuOf(one.pid);
 for (const one of workers) one.kill('SIGTERM');
 await Promise.all(workers.map((one) => (one.exitCode === null ? once(one, 'exit') : undefined)));
 
@@ -115,13 +124,17 @@ const wrong = stored.filter(({ tenancy, tag, upload_id: id }) => id !== uploadId
 const tags = new Set(stored.map(({ tag }) => tag));
 const runs = tenants.length * COLLECTORS.length;
 const requests = [...vendors.values()].reduce((sum, vendor) => sum + vendor.requests.length, 0);
-const refused = vendors.get(LIMITED).count429();
+const limited = vendors.get(LIMITED);
+const refused = limited.count429();
 const reruns = records.filter(({ datasets }) => datasets.some(({ resumed }) => resumed)).length;
+const started = workers.length + Number(values.kills);
+const queueing = ((cpu - started * idle.cpu) * 1000) / runs;
 const lines = [
   `${runs} runs (${tenants.length} tenants x ${COLLECTORS.length} collectors), ${workers.length} workers, ${values.kills} kill -9, ${seconds.toFixed(0)} s`,
   `submitted ${submitted.collectors.reduce((sum, { added }) => sum + added, 0)} in ${submitting} ms, again ${again.collectors.reduce((sum, { added }) => sum + added, 0)}`,
   `completed ${now.completed}, failed ${now.failed}; ${stored.length} datasets stored, ${tenants.length * tags.size} expected, ${wrong.length} under another upload id`,
-  `${records.length} runs came to their end, ${reruns} went on behind a killed one; ${requests} requests, ${refused} over the limit of ${LIMITED}`,
+  `${records.length} runs came to their end, ${reruns} went on behind a killed one; ${requests} requests, ${limited.requests.length} of them ${LIMITED}’s, ${refused} over its limit of ${LIMIT.requests} a second`,
+  `${queueing.toFixed(1)} ms of CPU a run in the worker, its start and the run itself aside`,
 ];
 process.stdout.write(`${lines.join('\n')}\n`);
 const leaked = JSON.stringify(await answer('fleet', 'failed')).match(new RegExp(secrets.join('|')));

@@ -1,5 +1,7 @@
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
+import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Queue } from 'bullmq';
@@ -224,3 +226,108 @@ test('a queue that goes away and comes back changes nothing', async () => {
   expect((await fleet.stored()).size).toBe(4 * DATASETS);
   await Promise.all(fleet.vendors.map((vendor) => vendor.close()));
 });
+
+/** A Redis that keeps what it was told, in a folder. */
+async function ownRedis(folder: string): Promise<{ url: string; start(): Promise<void>; kill(): Promise<void> }> {
+  const port = await freePort();
+  const url = `redis://127.0.0.1:${port}`;
+  const told = {
+    port: String(port),
+    bind: '127.0.0.1',
+    dir: folder,
+    appendonly: 'yes',
+    'maxmemory-policy': 'noeviction',
+  };
+  let server: ChildProcess;
+  return {
+    url,
+    async start() {
+      server = spawn(
+        'redis-server',
+        Object.entries(told).flatMap(([name, value]) => [`--${name}`, value]),
+      );
+      const redis = new Redis(url, { maxRetriesPerRequest: null });
+      redis.on('error', () => undefined); // until it answers
+      await redis.ping().finally(() => redis.disconnect());
+    },
+    async kill() {
+      server.kill('SIGKILL');
+      await once(server, 'exit');
+    },
+  };
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  await new Promise((closed) => server.close(closed));
+  return port;
+}
+
+test('a Redis with AOF that is killed loses no run', async () => {
+  const folder = await temporaryFolder();
+  const redis = await ownRedis(await temporaryFolder());
+  await redis.start();
+  const fleet = await makeFleet(folder, redis.url, 4);
+  await fleet.program('fleet', 'submit', 'tenants/*.env', '--slot', SLOT, '--spread', '0');
+  const worker = fleet.worker('--jobs', '2');
+  for (const requests of [5, 60]) {
+    await vi.waitFor(() => expect(fleet.vendors[0]?.requests.length).toBeGreaterThan(requests), { timeout: 40_000 });
+    await sleep(1000); // what appendfsync everysec leaves open
+    await redis.kill();
+    await redis.start();
+  }
+  await vi.waitFor(
+    async () => {
+      const { stdout } = await fleet.program('fleet', 'status', '-o', 'json');
+      expect(JSON.parse(stdout)).toMatchObject([{ completed: 4 }, { completed: 4 }]);
+    },
+    { timeout: 120_000, interval: 1000 },
+  );
+  worker.kill('SIGTERM');
+  await once(worker, 'exit');
+  await redis.kill();
+  const stored = await fleet.stored();
+  expect(stored.size).toBe(4 * DATASETS);
+  for (const [name, upload] of stored) {
+    const [tenancy = '', tag = ''] = name.split(' ');
+    expect(upload).toBe(uploadIdOf(SLOT, tenancy, tag));
+  }
+  await Promise.all(fleet.vendors.map((vendor) => vendor.close()));
+}, 240_000);
+
+test('a worker that is frozen with its runs, replaced, and thawed changes nothing', async () => {
+  await storages.redis.clear();
+  const fleet = await makeFleet(await temporaryFolder(), redisUrl, 2);
+  await fleet.program('fleet', 'submit', 'tenants/*.env', '--slot', SLOT, '--spread', '0', '--only', 'okta');
+  const frozen = fleet.worker('--jobs', '2');
+  await vi.waitFor(() => expect(fleet.vendors[0]?.requests.length).toBeGreaterThan(3), { timeout: 40_000 });
+  const processes = [frozen.pid ?? 0, ...(await childrenOf(frozen.pid ?? 0))];
+  expect(processes.length).toBeGreaterThan(1);
+  for (const pid of processes) process.kill(pid, 'SIGSTOP');
+  const other = fleet.worker('--jobs', '2', '--idle-exit', '150s');
+  await vi.waitFor(
+    async () => {
+      const { stdout } = await fleet.program('fleet', 'status', '-o', 'json');
+      expect(JSON.parse(stdout)).toMatchObject([{ collector: 'okta', completed: 2 }]);
+    },
+    { timeout: 180_000, interval: 2000 },
+  );
+  const before = await fleet.stored();
+  for (const pid of processes) process.kill(pid, 'SIGCONT');
+  for (const worker of [frozen, other]) worker.kill('SIGTERM');
+  await Promise.all([frozen, other].map((worker) => worker.exitCode ?? once(worker, 'exit')));
+  expect(await fleet.stored()).toEqual(before);
+  expect(before.size).toBe(16);
+  for (const [name, upload] of before) {
+    const [tenancy = '', tag = ''] = name.split(' ');
+    expect(upload).toBe(uploadIdOf(SLOT, tenancy, tag));
+  }
+  await Promise.all(fleet.vendors.map((vendor) => vendor.close()));
+}, 300_000);
+
+async function childrenOf(pid: number): Promise<readonly number[]> {
+  const text = await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8');
+  return text.trim().split(' ').map(Number);
+}
