@@ -7,8 +7,9 @@ import { CollectError } from '../../src/errors.ts';
 import type { Sink } from '../../src/stores/store.ts';
 import sentinel from '../../src/stores/store_sentinel.ts';
 import { type DatasetChoice, datasetOf } from '../support/dataset.ts';
-import { failureOf, openStore, targetsOf } from '../support/open.ts';
-import { json, type Received, type Route, reset, type ScriptedServer, serve } from '../support/server.ts';
+import { failureOf, openSink, openStore, targetsOf } from '../support/open.ts';
+import { json, type Received, type Route, reset, type ScriptedServer, serve, serveOn } from '../support/server.ts';
+import { storeSuite } from './suite.ts';
 
 type Variables = Readonly<Record<string, string>>;
 
@@ -42,10 +43,10 @@ function open(server: ScriptedServer, more: Variables = {}, warnings?: string[])
 }
 
 /** A login service that gives token after token, and an endpoint that answers as told. */
-async function azure(route: Route) {
+async function azure(route: Route, serving: (route: Route) => Promise<ScriptedServer> = serve) {
   let tokens = 0;
   let calls = 0;
-  const server = await serve((request, response) => {
+  const server = await serving((request, response) => {
     if (request.url.pathname === '/tenant-1/oauth2/v2.0/token') {
       tokens += 1;
       return json(response, { access_token: `token-${tokens}`, expires_in: 3600 });
@@ -78,6 +79,52 @@ function dataset(lines: readonly string[], choice: DatasetChoice = {}) {
 function numbered(count: number): readonly string[] {
   return Array.from({ length: count }, (_, n) => `{"n":${n + 1}}`);
 }
+
+const ending: (() => Promise<void>)[] = [];
+
+afterAll(() => Promise.all(ending.map((end) => end())));
+
+/** Serves until all tests are over. */
+async function lasting(route: Route): Promise<ScriptedServer> {
+  const server = await serveOn(route);
+  ending.push(() => server.close());
+  return server;
+}
+
+/** What the table would show of a dataset's newest upload; a row that came twice is one by its number. */
+function newest(server: ScriptedServer, tag: string): readonly string[] {
+  const rows = server.received
+    .filter(({ url }) => !url.pathname.endsWith('/token'))
+    .flatMap(({ body }) => body.slice(1, -1).split(/,(?=\{"TimeGenerated":")/))
+    .filter((row) => row.includes(`"UploadTag":"${tag}"`))
+    .map((row) => {
+      const at = row.indexOf(',"Record":');
+      const facts = JSON.parse(`${row.slice(0, at)}}`) as Readonly<Record<string, string>>;
+      return { facts, record: row.slice(at + ',"Record":'.length, -1) };
+    });
+  const last = rows.toSorted((a, b) => ((a.facts.UploadTime ?? '') < (b.facts.UploadTime ?? '') ? -1 : 1)).at(-1);
+  const own = rows.filter(({ facts }) => facts.UploadId === last?.facts.UploadId);
+  return [...new Map(own.map(({ facts, record }) => [facts.UploadRecord, record])).values()];
+}
+
+storeSuite(
+  'sentinel (scripted)',
+  async () => {
+    const { server } = await azure(taken, lasting);
+    const refusing = await lasting((_, response) => json(response, { error: 'invalid_client' }, 401));
+    const more = { STORE_SENTINEL_WRAP: 'true', STORE_SENTINEL_DCS: '%TAG', STORE_SENTINEL_BATCH_SIZE: '500' };
+    return {
+      open: (warnings) => openSink(sentinel, variables(server.origin.href, more), warnings),
+      openWrong: () => openSink(sentinel, variables(refusing.origin.href, more)),
+      read: async (tag) => newest(server, tag),
+      exact: true,
+      nul: 'kept',
+      loneSurrogate: 'kept',
+      secrets: [SECRET, 'token-1'],
+    };
+  },
+  { gradual: true, login: true, most: 65_536 },
+);
 
 describe('a call', () => {
   test('goes to the stream of the rule with a token for Azure Monitor', async () => {

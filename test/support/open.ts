@@ -6,7 +6,14 @@ import { CollectError } from '../../src/errors.ts';
 import type { Sink, Store } from '../../src/stores/store.ts';
 
 /** A store opened for tenancy `acme` by its variables; the test's end closes it. */
-export async function openStore<S extends Shape>(
+export async function openStore<S extends Shape>(...how: Parameters<typeof openSink<S>>): Promise<Sink> {
+  const sink = await openSink(...how);
+  onTestFinished(() => sink.close?.());
+  return sink;
+}
+
+/** The same, for who closes it. */
+export async function openSink<S extends Shape>(
   store: Store<S>,
   variables: Readonly<Record<string, string>>,
   warnings: string[] = [],
@@ -14,9 +21,7 @@ export async function openStore<S extends Shape>(
   const resolved = resolveShape(environmentOf(variables), store.name, store.env, store.aliases);
   if (resolved.values === undefined) throw new Error(inspect(resolved));
   const at = new Date('2026-03-04T05:06:07Z');
-  const sink = await store.open(resolved.values, { tenancy: 'acme', at, warn: (said) => warnings.push(said) });
-  onTestFinished(() => sink.close?.());
-  return sink;
+  return store.open(resolved.values, { tenancy: 'acme', at, warn: (said) => warnings.push(said) });
 }
 
 /** The targets of a dataset by a store's variables. */
