@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { valueEnd, valueStart } from '../http/fields.ts';
 
 const LF = 10;
+const FIRST = 2 ** 10; // hashes: most datasets have few
 const SEGMENT = 2 ** 17; // hashes: a mebibyte
 const PASS = 2 ** 21; // hashes sorted at once: 16 MiB
 
@@ -13,7 +14,7 @@ const PASS = 2 ** 21; // hashes sorted at once: 16 MiB
  * with a chance of about 3 in a million.
  */
 export class Identities {
-  #halves = new Uint32Array(SEGMENT * 2);
+  #halves = new Uint32Array(FIRST * 2);
   #used = 0;
   #full: Uint32Array[] = [];
   #stored = 0;
@@ -70,7 +71,11 @@ export class Identities {
     this.#halves[this.#used * 2] = one;
     this.#halves[this.#used * 2 + 1] = two ^ (one >>> 13);
     this.#used += 1;
-    if (this.#used < SEGMENT) return;
+    if (this.#used * 2 < this.#halves.length) return;
+    if (this.#used < SEGMENT) {
+      this.#halves = doubled(this.#halves);
+      return;
+    }
     this.#full.push(this.#halves);
     this.#halves = new Uint32Array(SEGMENT * 2);
     this.#used = 0;
@@ -114,17 +119,19 @@ export class Identities {
   }
 }
 
+function doubled(halves: Uint32Array): Uint32Array<ArrayBuffer> {
+  const larger = new Uint32Array(halves.length * 2);
+  larger.set(halves);
+  return larger;
+}
+
 /** The hashes of one pass, in halves: a big integer of each would be an object of each. */
 class Held {
-  #halves = new Uint32Array(SEGMENT * 2);
+  #halves = new Uint32Array(FIRST * 2);
   #used = 0;
 
   take(halves: Uint32Array, pass: number, passes: number): void {
-    if (this.#used + halves.length > this.#halves.length) {
-      const larger = new Uint32Array(this.#halves.length * 2);
-      larger.set(this.#halves.subarray(0, this.#used));
-      this.#halves = larger;
-    }
+    while (this.#used + halves.length > this.#halves.length) this.#halves = doubled(this.#halves);
     for (let i = 0; i < halves.length; i += 2) {
       if ((halves[i] as number) % passes !== pass) continue;
       this.#halves[this.#used] = halves[i] as number;
