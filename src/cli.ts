@@ -1,21 +1,15 @@
-import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import { version } from './version.ts';
+import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { build, version } from './version.ts';
 
 const LIST = '\nCollectors and stores are switched on by environment variables: see `cyber-collect list`.';
 
-/**
- * Reads the command line and runs the command; everything else is loaded on use.
- * @returns the exit code
- */
-export async function main(argv: readonly string[]): Promise<number> {
-  let code = 0;
-  const ending = (run: Promise<number>) =>
-    run.then((ended) => {
-      code = ended;
-    });
+/** What an action hands its run to, which ends with an exit code. */
+type Ending = (run: Promise<number>) => Promise<void>;
+
+/** The commands and their flags. */
+function commandLine(ending: Ending): Command {
   const program = new Command('cyber-collect')
     .description('Extracts whole security datasets from vendors to your stores.')
-    .version(version())
     .exitOverride()
     .addHelpText('after', LIST);
 
@@ -122,8 +116,25 @@ export async function main(argv: readonly string[]): Promise<number> {
     .command('docs')
     .description('write the generated pages and .env.example into the working directory')
     .option('--check', 'only say whether they are up to date')
-    .action((options) => ending(import('./commands/docs.ts').then(({ docs }) => docs(options))));
+    .action((options) => ending(import('./commands/docs.ts').then(({ docs }) => docs(options, program))));
 
+  shells(program, ending);
+  return program;
+}
+
+/**
+ * Reads the command line and runs the command; everything else is loaded on use.
+ * @returns the exit code
+ */
+export async function main(argv: readonly string[]): Promise<number> {
+  let code = 0;
+  const program = commandLine((run) =>
+    run.then((ended) => {
+      code = ended;
+    }),
+  );
+  const verbose = argv.includes('--verbose') || argv.includes('-v');
+  program.version(verbose ? build() : version(), '-V, --version', 'the version; with --verbose also what was built');
   try {
     await program.parseAsync(argv, { from: 'user' });
   } catch (error) {
@@ -133,8 +144,21 @@ export async function main(argv: readonly string[]): Promise<number> {
   return code;
 }
 
+/** Commands that shells use. */
+function shells(program: Command, ending: Ending): void {
+  program
+    .command('completion')
+    .description('a script that completes commands, flags and names: source <(cyber-collect completion bash)')
+    .addArgument(new Argument('<shell>', 'the shell that reads it').choices(['bash', 'zsh', 'fish']))
+    .action((shell) => ending(import('./commands/completion.ts').then(({ completion }) => completion(shell))));
+  program
+    .command('__complete', { hidden: true })
+    .argument('[words...]')
+    .action((words) => ending(import('./commands/complete.ts').then(({ complete }) => complete(program, words))));
+}
+
 /** Commands over the queues of a fleet. */
-function fleet(program: Command, ending: (run: Promise<number>) => Promise<void>): void {
+function fleet(program: Command, ending: Ending): void {
   const load = () => import('./commands/fleet.ts');
   const common = (command: Command) =>
     command

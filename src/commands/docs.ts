@@ -1,5 +1,6 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import type { Command } from 'commander';
 import { z } from 'zod';
 import { type Collector, tagOf } from '../collectors/collector.ts';
 import { programShape } from '../config/program.ts';
@@ -9,6 +10,7 @@ import { schemas } from '../report/schemas.ts';
 import { table } from '../report/tables.ts';
 import { discoverCollectors, discoverStores } from '../run/discover.ts';
 import type { Store } from '../stores/store.ts';
+import { manualPage } from './_manual.ts';
 import { resourceFacts } from './explain.ts';
 
 /** Flags of `docs`. */
@@ -19,9 +21,9 @@ export interface DocsFlags {
 const GENERATED = '<!-- Written by `cyber-collect docs`. Do not edit. -->';
 
 /** Writes the generated pages, or says which are out of date; returns the exit code. */
-export async function docs(flags: DocsFlags): Promise<number> {
+export async function docs(flags: DocsFlags, program: Command): Promise<number> {
   const stale: string[] = [];
-  for (const [path, content] of await pages()) {
+  for (const [path, content] of await pages(program)) {
     const old = await readFile(path, 'utf8').catch(() => undefined);
     if (old === content) continue;
     stale.push(path);
@@ -35,7 +37,7 @@ export async function docs(flags: DocsFlags): Promise<number> {
 }
 
 /** Every generated file: path -> content. */
-async function pages(): Promise<ReadonlyMap<string, string>> {
+async function pages(program: Command): Promise<ReadonlyMap<string, string>> {
   const [collectors, stores] = await Promise.all([discoverCollectors(), discoverStores()]);
   return new Map([
     ['.env.example', envExample(collectors, stores)],
@@ -43,6 +45,7 @@ async function pages(): Promise<ReadonlyMap<string, string>> {
     ['docs/stores.md', storeIndex(stores)],
     ['docs/settings.md', `${GENERATED}\n\n# Settings of the program\n\n${variables(programShape)}\n`],
     ['docs/events.md', eventsPage()],
+    ['man/cyber-collect.1', manualPage(program)],
     ...Object.entries(schemas).map(([name, schema]): [string, string] => [
       `docs/schemas/${name}.json`,
       schemaPage(schema),

@@ -1,4 +1,3 @@
-import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import type { Collector } from '../collectors/collector.ts';
 import type { Environment } from '../config/environment.ts';
 import { isRequired, type Shape } from '../config/setting.ts';
@@ -22,26 +21,12 @@ export interface Cards {
   readonly stores: readonly Card[];
 }
 
-const CARDS = new URL('../rooms.json', import.meta.url);
-
 /** The card of a room. */
 export function cardOf(room: Collector | Store): Card {
   const { name, title, aliases = {} } = room;
   const env = Object.entries(room.env as Shape).map(([key, type]) => [key, isRequired(type)]);
   const resources = 'resources' in room ? Object.keys(room.resources) : [];
   return { name, title, env: Object.fromEntries(env), aliases, resources };
-}
-
-/** Keeps the cards beside what was built. */
-export function keepCards(cards: Cards): void {
-  writeFileSync(CARDS, JSON.stringify(cards));
-}
-
-/** The cards, unless there are none or one of these files is younger. */
-export function readCards(files: readonly URL[]): Cards | undefined {
-  const made = statSync(CARDS, { throwIfNoEntry: false })?.mtimeMs;
-  if (made === undefined || files.some((file) => statSync(file).mtimeMs > made)) return undefined;
-  return JSON.parse(readFileSync(CARDS, 'utf8')) as Cards;
 }
 
 /** Whether any of a room's variables is set, by any of its names. */

@@ -3,7 +3,8 @@ import type { Collector } from '../collectors/collector.ts';
 import type { Environment } from '../config/environment.ts';
 import { CollectError } from '../errors.ts';
 import type { Store } from '../stores/store.ts';
-import { type Card, type Cards, cardOf, isTouched, keepCards, needsNothing, readCards } from './cards.ts';
+import { keepCards, readCards } from './cardfile.ts';
+import { type Card, type Cards, cardOf, isTouched, needsNothing } from './cards.ts';
 import { foreignRooms, isRoom, nameOf } from './foreign.ts';
 import { selects } from './select.ts';
 
@@ -53,13 +54,18 @@ export async function discover(environment: Environment, only: readonly string[]
   };
 }
 
+/** The cards of the house, asked of the rooms themselves. */
+export async function cardsOfHouse(): Promise<Cards> {
+  const [collectors, stores] = await Promise.all([discoverCollectors(), discoverStores()]);
+  return { collectors: collectors.map(cardOf), stores: stores.map(cardOf) };
+}
+
 /**
  * Makes the cards of the house; part of the build.
  * @public
  */
 export async function makeCards(): Promise<void> {
-  const [collectors, stores] = await Promise.all([discoverCollectors(), discoverStores()]);
-  keepCards({ collectors: collectors.map(cardOf), stores: stores.map(cardOf) });
+  keepCards(await cardsOfHouse());
 }
 
 async function filesOf(folder: URL, prefix: string): Promise<readonly URL[]> {
