@@ -49,7 +49,10 @@ function __cyber_collect_complete
     for line in (cyber-collect __complete -- $words[2..] "$word" </dev/null 2>/dev/null)
         switch $line
             case ':files'
-                __fish_complete_path (string replace -r -- '^--[\\w-]+=' '' "$word")
+                set -l flag (string match -r -- '^--[\\w-]+=' "$word")
+                for path in (__fish_complete_path (string replace -r -- '^--[\\w-]+=' '' "$word"))
+                    echo "$flag$path"
+                end
             case ':open'
             case '*'
                 echo $line
