@@ -1,8 +1,8 @@
 const BASH = `# Completion of cyber-collect for bash, from \`cyber-collect completion bash\`.
 _cyber_collect() {
-  local word about current=\${COMP_WORDS[COMP_CWORD]}
+  local word current=\${COMP_WORDS[COMP_CWORD]}
   COMPREPLY=()
-  while IFS=$'\\t' read -r word about; do
+  while IFS=$'\\t' read -r word _; do
     case $word in
       :files)
         compopt -o filenames 2>/dev/null
