@@ -92,7 +92,7 @@ test('the README’s figures are those of the proofs', async () => {
   const readme = await readFile(join(root, 'README.md'), 'utf8');
   const proofs = await readFile(join(root, 'docs/trust.md'), 'utf8');
   const part = readme.slice(readme.indexOf('## What can be trusted'), readme.indexOf('## Use it'));
-  const figuresOf = (text: string) => text.match(/\d[\d,]*\d/g) ?? [];
+  const figuresOf = (text: string): readonly string[] => text.match(/\d[\d,]*\d/g) ?? [];
   const [figures, proven] = [figuresOf(part), figuresOf(proofs)];
   expect(figures.length).toBeGreaterThan(4);
   expect(figures.filter((figure) => !proven.includes(figure))).toEqual([]);
