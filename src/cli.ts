@@ -1,7 +1,10 @@
 import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { secondsOf } from './config/duration.ts';
 import { build, version } from './version.ts';
 
 const LIST = '\nCollectors and stores are switched on by environment variables: see `cyber-collect list`.';
+
+const CONFIG = 'configuration file; default cyber-collect.config.json, .yaml, .yml, .ts or .js if it is there';
 
 /** What an action hands its run to, which ends with an exit code. */
 type Ending = (run: Promise<number>) => Promise<void>;
@@ -42,7 +45,9 @@ function commandLine(ending: Ending): Command {
     .option('--slot <name>', 'store under upload ids derived from this name, the same at every attempt', slot)
     .option('--accept-shrink <names>', 'datasets that may have lost many records this time', many, [])
     .addOption(outputs(['table', 'json', 'markdown']))
-    .action((options) => ending(import('./commands/run.ts').then(({ run }) => run(options))));
+    .action((options, command) =>
+      ending(import('./commands/run.ts').then(({ run }) => run({ ...options, told: told(command) }))),
+    );
 
   environment(program.command('list').description('collectors, resources and stores: idle, active or half set'))
     .addOption(outputs(['table', 'json', 'markdown']))
@@ -57,7 +62,9 @@ function commandLine(ending: Ending): Command {
     program.command('doctor').description('try credentials, permissions, reach, clock and every store with a probe'),
   )
     .addOption(outputs(['table', 'json', 'markdown']))
-    .action((options) => ending(import('./commands/doctor.ts').then(({ doctor }) => doctor(options))));
+    .action((options, command) =>
+      ending(import('./commands/doctor.ts').then(({ doctor }) => doctor({ ...options, told: told(command) }))),
+    );
 
   chosen(program.command('replay').description('deliver what waits for stores that were down; no vendor is called'))
     .option('--store <names>', 'only to these stores (repeatable, comma-separated)', many, [])
@@ -163,6 +170,7 @@ function fleet(program: Command, ending: Ending): void {
   const common = (command: Command) =>
     command
       .option('--env-file <path>', 'read variables from this file (repeatable); default .env if it is there', many, [])
+      .option('--config <file>', CONFIG)
       .addOption(outputs(['table', 'json', 'markdown']));
   const only = (command: Command) => common(command).option('--only <collectors>', 'only these', many, []);
   only(program.command('worker').description('carry out the runs that are in the queues, until a signal'))
@@ -204,6 +212,7 @@ function fleet(program: Command, ending: Ending): void {
 function environment(command: Command): Command {
   return command
     .option('--env-file <path>', 'read variables from this file (repeatable); default .env if it is there', many, [])
+    .option('--config <file>', CONFIG)
     .option('--tenancy <name>', 'value of %TENANCY')
     .option('-q, --quiet', 'only warnings and errors')
     .option('-v, --verbose', 'every detail')
@@ -217,6 +226,11 @@ function chosen(command: Command): Command {
   return environment(command)
     .option('--only <names>', 'only these: okta, okta.users, okta_users, globs (repeatable, comma-separated)', many, [])
     .option('--exclude <names>', 'but not these; wins over --only', many, []);
+}
+
+/** The flags that stand on the command line. */
+function told(command: Command): readonly string[] {
+  return Object.keys(command.opts()).filter((name) => command.getOptionValueSource(name) === 'cli');
 }
 
 function outputs(formats: readonly string[]): Option {
@@ -242,8 +256,6 @@ function whole(value: string): number {
   return Number(value);
 }
 
-const UNITS: Readonly<Record<string, number>> = { '': 1, s: 1, m: 60, h: 3600, d: 86_400 };
-
 /** The same, or none. */
 function spread(value: string): number {
   return /^0[smhd]?$/.test(value) ? 0 : duration(value);
@@ -251,8 +263,7 @@ function spread(value: string): number {
 
 /** Seconds of `90`, `90s`, `30m`, `6h`, `1d`. */
 function duration(value: string): number {
-  const match = /^(\d+(?:\.\d+)?)([smhd]?)$/.exec(value);
-  const seconds = Number(match?.[1]) * (UNITS[match?.[2] ?? ''] ?? Number.NaN);
-  if (!(seconds > 0)) throw new InvalidArgumentError('write a duration such as 90s, 30m or 6h.');
+  const seconds = secondsOf(value);
+  if (seconds === undefined) throw new InvalidArgumentError('write a duration such as 90s, 30m or 6h.');
   return seconds;
 }

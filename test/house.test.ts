@@ -336,7 +336,7 @@ const MAY: Readonly<Record<string, readonly string[]>> = {
     'simulator',
     'version',
   ],
-  cli: ['commands', 'version'],
+  cli: ['commands', 'config', 'version'],
 };
 
 /** Types that a room may know beyond that: the report shows what a run is made of. */

@@ -9,12 +9,14 @@ import { type ActiveCollector, type ActiveStore, activate, type Plan } from '../
 import { clientOf, clientSettings } from '../run/client.ts';
 import { probe } from '../run/sample.ts';
 import { version } from '../version.ts';
-import { openSecretSession, type SessionFlags } from './session.ts';
+import { openSecretSession, type SessionFlags, withSettings } from './session.ts';
 
 /** Flags of `doctor`. */
 export interface DoctorFlags extends SessionFlags {
   readonly only: readonly string[];
   readonly exclude: readonly string[];
+  /** Flags that stand on the command line. */
+  readonly told?: readonly string[];
   readonly output: Output;
 }
 
@@ -30,7 +32,9 @@ interface Finding {
 const PATIENCE = 300;
 
 /** Tries every active dataset with the least call and every store with a probe; returns the exit code. */
-export async function doctor(flags: DoctorFlags): Promise<number> {
+export async function doctor(said: DoctorFlags): Promise<number> {
+  const { only, exclude, file } = await withSettings(said);
+  const flags = { ...said, only, exclude, file };
   const { environment, rooms, log, progress, print } = await openSecretSession(flags);
   progress.stop();
   const plan = activate(environment, rooms, flags, new Date());

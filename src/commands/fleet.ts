@@ -1,5 +1,4 @@
 import type { Queue } from 'bullmq';
-import { loadEnvironment } from '../config/environment.ts';
 import { CollectError } from '../errors.ts';
 import { countsOf, openBroker, type Payload } from '../fleet/queue.ts';
 import { limitsFrom, submit, switchedOn } from '../fleet/submit.ts';
@@ -12,10 +11,10 @@ import { discover } from '../run/discover.ts';
 import { patternsOf, selects } from '../run/select.ts';
 import { tenantsOf } from '../run/tenants.ts';
 import { listenForSignals } from './interruption.ts';
-import type { SessionFlags } from './session.ts';
+import { openEnvironment, type SessionFlags, sharedSettings } from './session.ts';
 
 /** Flags of every `fleet` command. */
-export interface FleetFlags extends Pick<SessionFlags, 'envFile' | 'logFormat'> {
+export interface FleetFlags extends Pick<SessionFlags, 'envFile' | 'logFormat' | 'config'> {
   readonly output: Output;
 }
 
@@ -38,7 +37,7 @@ export interface WorkerFlags extends FleetFlags {
 
 /** Puts a run for each tenant and collector into the queues; returns the exit code. */
 export async function fleetSubmit(files: readonly string[], flags: SubmitFlags): Promise<number> {
-  const environment = loadEnvironment(flags.envFile);
+  const environment = await openEnvironment(flags);
   const limits = flags.limits === undefined ? {} : await limitsFrom(flags.limits);
   const order = {
     tenants: await tenantsOf(files),
@@ -55,7 +54,7 @@ export async function fleetSubmit(files: readonly string[], flags: SubmitFlags):
 
 /** Works on what is in the queues until a signal; returns the exit code. */
 export async function worker(flags: WorkerFlags): Promise<number> {
-  const environment = loadEnvironment(flags.envFile);
+  const environment = await openEnvironment(flags);
   const redactor = createRedactor();
   const write = (line: string) => process.stderr.write(`${line}\n`);
   const log = createLog({ format: flags.logFormat, least: 'INFO', colour: false, redactor, write });
@@ -73,6 +72,8 @@ export async function worker(flags: WorkerFlags): Promise<number> {
     const left = await work(broker, {
       collectors,
       tenants: () => tenantsOf(flags.tenants),
+      env: (await sharedSettings(flags)).env,
+      args: flags.config === undefined ? [] : ['--config', String(flags.config)],
       jobs: flags.jobs,
       grace: flags.grace,
       log,
@@ -141,7 +142,7 @@ async function overQueues<T extends object>(
   flags: FleetFlags,
   ask: (queue: Queue<Payload>, collector: string) => Promise<readonly T[]>,
 ): Promise<number> {
-  const broker = await openBroker(loadEnvironment(flags.envFile), false);
+  const broker = await openBroker(await openEnvironment(flags), false);
   const found: T[] = [];
   for (const { name } of await cardsFor({ only: [] }))
     found.push(...(await broker.over(name, (queue) => ask(queue, name))));

@@ -15,7 +15,7 @@ import { runPlan } from '../run/wrapper.ts';
 import { version } from '../version.ts';
 import { type Interruption, listenForSignals } from './interruption.ts';
 import { openReporting, type Reporting, reportBroken } from './reporting.ts';
-import { openSecretSession, type Session, type SessionFlags, useColour } from './session.ts';
+import { openSecretSession, type Session, type SessionFlags, useColour, withSettings } from './session.ts';
 
 /** Flags of `run`. */
 export interface RunFlags extends SessionFlags {
@@ -32,8 +32,6 @@ export interface RunFlags extends SessionFlags {
   readonly follow?: number;
   /** Derives upload ids from this name, so that every attempt at it stores under the same ones. */
   readonly slot?: string;
-  /** File of the one tenant this run is of. */
-  readonly tenant?: string;
   /** Patterns of the files of many. */
   readonly tenants?: readonly string[];
   /** Tenants at once. */
@@ -41,10 +39,13 @@ export interface RunFlags extends SessionFlags {
   /** The part of them that this machine runs. */
   readonly shard?: string;
   readonly output: 'table' | 'json' | 'markdown';
+  /** Flags that stand on the command line: they win over the configuration file. */
+  readonly told?: readonly string[];
 }
 
 /** Collects what is configured; returns the exit code. */
-export async function run(flags: RunFlags, given?: Session): Promise<number> {
+export async function run(said: RunFlags, given?: Session): Promise<number> {
+  const flags = given === undefined ? await withSettings(said) : said;
   if (flags.tenants !== undefined) {
     const { runTenants } = await import('./tenants.ts');
     return runTenants({ ...flags, tenants: flags.tenants });
@@ -108,8 +109,7 @@ function withTenancy(flags: RunFlags, file: string): RunFlags {
 
 /** @throws {ConfigError} when the file says that it is of another tenancy than its name does */
 async function openTenant(flags: RunFlags, file: string): Promise<Session> {
-  const environment = tenantEnvironment(file);
-  const said = environment.get('TENANCY');
+  const said = tenantEnvironment(file).get('TENANCY');
   if (said !== undefined && said.value !== tenancyOf(file)) {
     const problem = configProblem(
       file,
@@ -118,7 +118,7 @@ async function openTenant(flags: RunFlags, file: string): Promise<Session> {
     );
     throw new ConfigError([problem]);
   }
-  return openSecretSession(withTenancy(flags, file), environment);
+  return openSecretSession(withTenancy(flags, file));
 }
 
 /** @throws {ConfigError} for `--follow` of what is no events, which would be read whole again and again */

@@ -1,19 +1,37 @@
 import { tmpdir } from 'node:os';
-import { assertPrivate, type Environment, loadEnvironment, lookUp } from '../config/environment.ts';
+import {
+  assertPrivate,
+  type Environment,
+  environmentOf,
+  inherited,
+  loadEnvironment,
+  lookUp,
+  processEnvironment,
+  tenantEnvironment,
+} from '../config/environment.ts';
+import { type ConfigFile, readConfig } from '../config/file.ts';
 import { managersShape } from '../config/managers.ts';
 import { programAliases, programShape } from '../config/program.ts';
 import { factsOf, type Shape } from '../config/setting.ts';
+import { ConfigError } from '../errors.ts';
 import { createLog, type Log } from '../report/log.ts';
 import { createProgress, type Progress, silent } from '../report/progress.ts';
 import { createRedactor, type Redactor } from '../report/redact.ts';
 import { programOf } from '../run/activate.ts';
-import { discover, type Rooms } from '../run/discover.ts';
+import { configure, type Findings, runSettings } from '../run/configured.ts';
+import { openIndex, type Rooms } from '../run/discover.ts';
 import { patternsOf } from '../run/select.ts';
 import { version } from '../version.ts';
 
 /** Flags that every command with an environment knows. */
 export interface SessionFlags {
   readonly envFile: readonly string[];
+  /** The configuration file that is named; `true` where `explain` is asked for the configuration itself. */
+  readonly config?: string | true;
+  /** That file, where it was read before. */
+  readonly file?: ConfigFile | undefined;
+  /** File of the one tenant that this is about. */
+  readonly tenant?: string;
   readonly tenancy?: string;
   readonly quiet?: boolean;
   readonly verbose?: boolean;
@@ -33,17 +51,53 @@ export interface Session {
   print(text: string): void;
 }
 
-/**
- * Reads environment and rooms, and learns every secret before anything is said.
- * @throws {ConfigError} for env files that cannot be read
- */
-export async function openSession(flags: SessionFlags, loaded?: Environment): Promise<Session> {
-  const environment = loaded ?? loadEnvironment(flags.envFile);
-  return sessionOver(environment, await roomsFor(environment, flags), flags);
+/** The variables and rooms of a command. */
+interface Opened {
+  readonly environment: Environment;
+  readonly rooms: Rooms;
+  readonly findings: Findings;
 }
 
-function roomsFor(environment: Environment, { only = [] }: SessionFlags): Promise<Rooms> {
-  return discover(environment, patternsOf(only));
+/**
+ * Reads environment, configuration file and rooms, and learns every secret before anything is said.
+ * @throws {ConfigError} for files that cannot be read or understood
+ */
+export async function openSession(flags: SessionFlags, loaded?: Environment): Promise<Session> {
+  const { environment, rooms } = await open(flags, loaded);
+  return sessionOver(environment, rooms, flags);
+}
+
+async function open(flags: SessionFlags, loaded?: Environment): Promise<Opened> {
+  const only = patternsOf(flags.only ?? []);
+  if (loaded !== undefined) {
+    const rooms = await (await openIndex(loaded)).rooms(loaded, only);
+    return { environment: loaded, rooms, findings: { problems: [], unset: [], clear: [] } };
+  }
+  const base = baseOf(flags);
+  const file = flags.file ?? (await configFile(flags, base));
+  const { environment, index, check } = await configure(base, file, { tenant: flags.tenant !== undefined });
+  const rooms = await index.rooms(environment, only);
+  const findings = check(rooms);
+  if (findings.problems.length > 0) throw new ConfigError(findings.problems);
+  return { environment, rooms, findings };
+}
+
+/** The variables of a command that needs no rooms. */
+export async function openEnvironment(flags: Pick<SessionFlags, 'envFile' | 'config'>): Promise<Environment> {
+  return (await open({ ...flags, logFormat: 'text' })).environment;
+}
+
+function baseOf({ envFile, tenant }: SessionFlags): Environment {
+  return tenant === undefined ? loadEnvironment(envFile) : tenantEnvironment(tenant);
+}
+
+/**
+ * The configuration file: that of the flag, of the environment, or of the working directory.
+ * @throws {ConfigError} for a file that cannot be read or understood
+ */
+export function configFile(flags: Pick<SessionFlags, 'config'>, base: Environment): Promise<ConfigFile | undefined> {
+  const named = typeof flags.config === 'string' ? flags.config : base.get('CYBER_COLLECT_CONFIG')?.value;
+  return readConfig(named === '' ? undefined : named);
 }
 
 /**
@@ -51,8 +105,25 @@ function roomsFor(environment: Environment, { only = [] }: SessionFlags): Promis
  * @throws {ConfigError} for secrets that cannot be had, and files of secrets that others can read
  */
 export async function openSecretSession(flags: SessionFlags, loaded?: Environment): Promise<Session> {
-  const environment = loaded ?? loadEnvironment(flags.envFile);
-  const rooms = await roomsFor(environment, flags);
+  const { environment, rooms, findings } = await open(flags, loaded);
+  if (findings.unset.length > 0) throw new ConfigError(findings.unset);
+  const names = secretsOf(rooms);
+  assertPrivate(environment, names);
+  const { withSecrets } = await import('../run/secrets.ts');
+  const client = async () => {
+    const { clientSettings } = await import('../run/client.ts');
+    const plan = { program: programOf(environment, []), at: new Date() };
+    return clientSettings(plan, { version: version(), deadline: SECRETS_WITHIN, scratch: tmpdir() });
+  };
+  const session = sessionOver(await withSecrets(environment, names, client), rooms, flags);
+  for (const where of findings.clear) session.log('WARNING', 'config.secret', `${where} ${IN_CLEAR}`);
+  return session;
+}
+
+const IN_CLEAR = 'is a secret in clear: better write { env: NAME }, { file: PATH } or a reference to a secret manager';
+
+/** The variables that hold secrets, with their other names. */
+function secretsOf(rooms: Rooms): ReadonlyMap<string, Readonly<Record<string, string>>> {
   const names = new Map<string, Readonly<Record<string, string>>>();
   const own = [{ env: programShape, aliases: programAliases }, { env: managersShape }];
   for (const { env, aliases = {} } of [...own, ...rooms.collectors, ...rooms.stores] as readonly {
@@ -61,14 +132,7 @@ export async function openSecretSession(flags: SessionFlags, loaded?: Environmen
   }[]) {
     for (const [name, type] of Object.entries(env)) if (factsOf(type).secret) names.set(name, aliases);
   }
-  assertPrivate(environment, names);
-  const { withSecrets } = await import('../run/secrets.ts');
-  const open = async () => {
-    const { clientSettings } = await import('../run/client.ts');
-    const plan = { program: programOf(environment, []), at: new Date() };
-    return clientSettings(plan, { version: version(), deadline: SECRETS_WITHIN, scratch: tmpdir() });
-  };
-  return sessionOver(await withSecrets(environment, names, open), rooms, flags);
+  return names;
 }
 
 /** Seconds. */
@@ -123,4 +187,40 @@ export function useColour(environment: Environment, tty: boolean | undefined): b
   const force = environment.get('FORCE_COLOR')?.value;
   if (force !== undefined) return force !== '0' && force !== 'false';
   return tty === true;
+}
+
+/**
+ * Flags with what the configuration file's section `run` says in place of those that are not on the command line.
+ * @throws {ConfigError} for a file that cannot be read or understood
+ */
+export async function withSettings<
+  F extends SessionFlags & { readonly told?: readonly string[]; readonly tenants?: readonly string[] },
+>(flags: F): Promise<F> {
+  const base = flags.tenants === undefined ? baseOf(flags) : processEnvironment();
+  const file = await configFile(flags, base);
+  if (file === undefined) return flags;
+  const told = new Set(flags.told);
+  const settings = Object.entries(runSettings(file)).filter(([name]) => !told.has(name));
+  return { ...flags, ...Object.fromEntries(settings), file };
+}
+
+/** What the runs of tenants share. */
+export interface SharedSettings {
+  /** What each one's process is given. */
+  readonly env: Readonly<Record<string, string>>;
+  /** That, and what the configuration file adds to it. */
+  readonly environment: Environment;
+}
+
+/**
+ * What tenants may share of this process's environment and of the configuration file.
+ * @throws {ConfigError} for a file that is not valid
+ */
+export async function sharedSettings(flags: Pick<SessionFlags, 'config' | 'file'>): Promise<SharedSettings> {
+  const env = inherited();
+  const file = flags.file ?? (await configFile(flags, processEnvironment()));
+  const { environment, index, named, check } = await configure(environmentOf(env), file, { tenant: true });
+  const { problems } = check(await index.rooms(environment, []));
+  if (problems.length > 0) throw new ConfigError(problems);
+  return { env: { ...named, ...env }, environment };
 }

@@ -1,5 +1,5 @@
 import pLimit from 'p-limit';
-import { inherited, processEnvironment } from '../config/environment.ts';
+import { processEnvironment } from '../config/environment.ts';
 import { CollectError } from '../errors.ts';
 import { printable } from '../report/log.ts';
 import { table } from '../report/tables.ts';
@@ -9,6 +9,7 @@ import type { RunSummary } from '../run/summary.ts';
 import { isOfShard, shardFrom, type Tenant, tenantsOf } from '../run/tenants.ts';
 import { listenForSignals } from './interruption.ts';
 import type { RunFlags } from './run.ts';
+import { sharedSettings } from './session.ts';
 
 /** Milliseconds that a tenant's run is given to end once it is asked to; the run itself needs 5 s. */
 const GRACE = 15_000;
@@ -27,7 +28,8 @@ export async function runTenants(flags: RunFlags & { readonly tenants: readonly 
       mend: 'run one tenant with --tenant FILE',
     });
   }
-  const metrics = processEnvironment().get('CYBER_COLLECT_PROMETHEUS_FILE')?.value ?? '';
+  const { env, environment } = await sharedSettings(flags);
+  const metrics = environment.get('CYBER_COLLECT_PROMETHEUS_FILE')?.value ?? '';
   if (metrics !== '' && !metrics.includes('%TENANCY')) {
     throw new CollectError('config', 'tenants would overwrite each other’s CYBER_COLLECT_PROMETHEUS_FILE', {
       mend: 'write %TENANCY in its name',
@@ -37,7 +39,6 @@ export async function runTenants(flags: RunFlags & { readonly tenants: readonly 
   const shard = flags.shard === undefined ? { index: 0, of: 1 } : shardFrom(flags.shard, processEnvironment());
   const interruption = listenForSignals(() => undefined);
   const turn = pLimit(flags.jobs ?? 4);
-  const env = inherited();
   const until = Date.now() + flags.deadline * 1000;
   try {
     const tenants = all.filter(({ tenancy }) => isOfShard(tenancy, shard));
@@ -86,6 +87,7 @@ function argumentsOf(flags: RunFlags): readonly string[] {
     ...Object.entries(texts).flatMap(([name, values]) => values.flatMap((value) => [`--${name}`, value])),
     ...Object.entries(switches).flatMap(([name, on]) => (on === true ? [`--${name}`] : [])),
     ...(flags.headroom === undefined ? [] : ['--headroom', flags.headroom]),
+    ...(typeof flags.config === 'string' ? ['--config', flags.config] : []),
     ...(flags.slot === undefined ? [] : ['--slot', flags.slot]),
     '--concurrency',
     String(flags.concurrency),

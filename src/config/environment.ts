@@ -16,6 +16,8 @@ export interface Origin {
 /** The variables of this run: the process's own first, then the env files. Nothing else reads `process.env`. */
 export interface Environment {
   get(name: string): Origin | undefined;
+  /** What is set in it, where that is known. */
+  names?(): readonly string[];
 }
 
 /** What became of a unit's variables. */
@@ -37,6 +39,7 @@ export function environmentOf(
       const value = variables[name];
       return value === undefined ? undefined : { value, from };
     },
+    names: () => Object.keys(variables),
   };
 }
 
@@ -54,48 +57,57 @@ const SHARED =
 const OF_THE_MACHINE =
   /^(PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_\w+|TZ|TMPDIR|TMP|TEMP|SYSTEMROOT|NODE_EXTRA_CA_CERTS|SSL_CERT_\w+|NO_COLOR|FORCE_COLOR)$/;
 
+/** Whether tenants of one run may have a variable from elsewhere than their own files. */
+export function isShared(name: string): boolean {
+  return name !== 'CYBER_COLLECT_QUEUE' && SHARED.test(name);
+}
+
 /** What a process of one tenant is given of this one's environment: nothing that could be another's credentials. */
 export function inherited(): Readonly<Record<string, string>> {
-  const variables = Object.entries(process.env).filter(
-    ([name]) => name !== 'CYBER_COLLECT_QUEUE' && (SHARED.test(name) || OF_THE_MACHINE.test(name)),
-  );
+  const variables = Object.entries(process.env).filter(([name]) => isShared(name) || OF_THE_MACHINE.test(name));
   return Object.fromEntries(variables.map(([name, value]) => [name, value ?? '']));
 }
 
 /**
  * One tenant's environment: its file, then what tenants may share of the process's.
- * @throws {ConfigError} for a file that cannot be read or holds a line that is no assignment
+ * @throws {ConfigError} for a file that cannot be read or holds a line that is no assignment, unless collected
  */
-export function tenantEnvironment(file: string): Environment {
-  const own = loadEnvironment([file], process.cwd(), environmentOf({}));
-  const shared = environmentOf(inherited());
-  return { get: (name) => own.get(name) ?? shared.get(name) };
+export function tenantEnvironment(file: string, collected?: Problem[]): Environment {
+  const own = loadEnvironment([file], process.cwd(), environmentOf({}), collected);
+  return layered([own, environmentOf(inherited())]);
 }
 
 /**
  * The process's environment, then each env file in turn; without any, `.env` of the working directory if there is one.
- * @throws {ConfigError} for a file that cannot be read or holds a line that is no assignment
+ * @throws {ConfigError} for a file that cannot be read or holds a line that is no assignment, unless collected
  */
 export function loadEnvironment(
   files: readonly string[],
   cwd = process.cwd(),
   before: Environment = processEnvironment(),
+  collected?: Problem[],
 ): Environment {
   const layers: Environment[] = [before];
-  const problems: Problem[] = [];
+  const problems = collected ?? [];
   for (const file of files.length > 0 ? files : ['.env']) {
     const text = readText(resolve(cwd, file), files.length > 0, problems);
     if (text === undefined) continue;
     problems.push(...malformedLines(file, text));
     const layer = environmentOf(parse(text), file);
     layers.push({
+      ...layer,
       get(name) {
         const found = layer.get(name);
         return found === undefined ? undefined : { ...found, file: resolve(cwd, file) };
       },
     });
   }
-  if (problems.length > 0) throw new ConfigError(problems);
+  if (collected === undefined && problems.length > 0) throw new ConfigError(problems);
+  return layered(layers);
+}
+
+/** Several environments as one: what the first sets counts. */
+export function layered(layers: readonly Environment[]): Environment {
   return {
     get(name) {
       for (const layer of layers) {
@@ -104,6 +116,7 @@ export function loadEnvironment(
       }
       return undefined;
     },
+    names: () => [...new Set(layers.flatMap((layer) => layer.names?.() ?? []))],
   };
 }
 

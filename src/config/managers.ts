@@ -16,3 +16,6 @@ export const managersShape = {
   VAULT_TOKEN: secret('Token for Vault', optional()),
   VAULT_NAMESPACE: setting('Namespace in Vault', optional()),
 } as const;
+
+/** A secret that is set by where it is: manager, path and, behind #, the field. */
+export const REFERENCE = /^(aws-sm|azure-kv|gcp-sm|vault):\/\/([^#\s]+)(?:#(\S+))?$/;

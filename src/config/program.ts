@@ -35,6 +35,10 @@ function url(...protocols: readonly string[]): z.ZodType<string | undefined> {
 /** Variables of the program itself, whatever is collected or stored. */
 export const programShape = {
   TENANCY: setting('Name of the tenant or organisation, the value of %TENANCY', text('default')),
+  CYBER_COLLECT_CONFIG: setting(
+    'Configuration file; unless told, cyber-collect.config.json, .yaml, .yml, .ts or .js of the working directory',
+    optional(),
+  ),
   CYBER_COLLECT_STATE: setting('Folder of the working state: spool, run records, locks', text('.cyber-collect')),
   CYBER_COLLECT_STATE_S3: setting(
     'Bucket and prefix, s3://bucket/prefix, of what machines that forget must know, and of locks between machines',

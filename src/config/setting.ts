@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { CollectError } from '../errors.ts';
+import { secondsOf } from './duration.ts';
 
 /** What a variable is, beside its type. */
 export interface Facts {
@@ -62,6 +63,34 @@ export function defaultOf(type: z.ZodType): string | undefined {
   return Array.isArray(parsed.data) ? parsed.data.join(',') : String(parsed.data);
 }
 
+/** How a value is written where it is more than text, as in a configuration file. */
+export type Form =
+  | { readonly kind: 'text' | 'flag' | 'list' | 'duration' }
+  | { readonly kind: 'integer'; readonly least: number; readonly most: number }
+  | { readonly kind: 'choice'; readonly words: readonly string[] };
+
+const FORMS = Symbol.for('cyber-collect.forms');
+const registered = globalThis as { [FORMS]?: ReturnType<typeof z.registry<Form>> };
+registered[FORMS] ??= z.registry<Form>();
+const forms = registered[FORMS];
+
+/** The form of a declared variable's value. */
+export function formOf(type: z.ZodType): Form {
+  const { innerType, in: from, entries } = type.def as unknown as Inside;
+  const form = forms.get(type);
+  if (form !== undefined) return form;
+  if (entries !== undefined) return { kind: 'choice', words: Object.values(entries) };
+  const inner = innerType ?? from;
+  return inner === undefined ? { kind: 'text' } : formOf(inner);
+}
+
+/** What zod keeps of a type that is made of another. */
+interface Inside {
+  readonly innerType?: z.ZodType;
+  readonly in?: z.ZodType;
+  readonly entries?: Readonly<Record<string, string>>;
+}
+
 /** Optional text. */
 export function optional(): z.ZodOptional<z.ZodString> {
   return z.string().optional();
@@ -78,6 +107,7 @@ export function integer(fallback: number, least = 0, most = Number.MAX_SAFE_INTE
   return z
     .string()
     .regex(/^\d+$/, message)
+    .register(forms, { kind: 'integer', least, most })
     .transform(Number)
     .refine((value) => value >= least && value <= most, message)
     .default(fallback);
@@ -88,6 +118,7 @@ export function flag(fallback = false) {
   return z
     .string()
     .regex(/^(true|false|1|0|yes|no)$/i, 'must be true or false')
+    .register(forms, { kind: 'flag' })
     .transform((value) => /^(true|1|yes)$/i.test(value))
     .default(fallback);
 }
@@ -99,12 +130,25 @@ export function choice<const W extends readonly [string, ...string[]]>(words: W,
 
 /** Words separated by commas or semicolons. */
 export function list() {
-  return z.string().transform((value) =>
-    value
-      .split(/[,;]/)
-      .map((word) => word.trim())
-      .filter((word) => word !== ''),
-  );
+  return z
+    .string()
+    .register(forms, { kind: 'list' })
+    .transform((value) =>
+      value
+        .split(/[,;]/)
+        .map((word) => word.trim())
+        .filter((word) => word !== ''),
+    );
+}
+
+/** Seconds, written as 90s, 30m or 6h. */
+export function duration() {
+  const message = 'must be a duration such as 90s, 30m or 6h';
+  return z
+    .string()
+    .refine((value) => secondsOf(value) !== undefined, message)
+    .register(forms, { kind: 'duration' })
+    .transform((value) => secondsOf(value) ?? 0);
 }
 
 const LOOPBACK = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/;

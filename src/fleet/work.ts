@@ -1,6 +1,5 @@
 import type { Job, Worker } from 'bullmq';
 import pLimit from 'p-limit';
-import { inherited } from '../config/environment.ts';
 import { CollectError } from '../errors.ts';
 import { systemClock } from '../http/pace.ts';
 import type { Log } from '../report/log.ts';
@@ -15,6 +14,9 @@ export interface WorkOptions {
   readonly collectors: readonly string[];
   /** The tenants whose files are here, looked up again for each run. */
   readonly tenants: () => Promise<readonly Tenant[]>;
+  /** What each run's process is given, and the flags of each. */
+  readonly env: Readonly<Record<string, string>>;
+  readonly args: readonly string[];
   /** Runs at once. */
   readonly jobs: number;
   /** Seconds that runs are given to end once a signal has come. */
@@ -116,10 +118,11 @@ async function runJob(job: Job<Payload>, options: WorkOptions, signal: AbortSign
   const { tenancy, collector, slot } = parsed.data;
   const tenant = (await options.tenants()).find((one) => one.tenancy === tenancy);
   if (tenant === undefined) return { end: 'later', said: 'the file of the tenancy is not here' };
-  const args = ['run', '--tenant', tenant.file, '--only', collector, '--slot', slot, '--output', 'json', '--quiet'];
+  const own = ['--tenant', tenant.file, '--only', collector, '--slot', slot, '--output', 'json', '--quiet'];
+  const args = ['run', ...own, ...options.args];
   const say = (line: string) => options.log('WARNING', 'fleet.run', `${tenancy} ${collector}: ${line}`);
   try {
-    return verdictOf(await runChild(args, { env: inherited(), say, signal, grace: 15_000 }));
+    return verdictOf(await runChild(args, { env: options.env, say, signal, grace: 15_000 }));
   } catch (cause) {
     throw new CollectError('defect', 'no process can be begun', { cause });
   }

@@ -1,6 +1,7 @@
 /** Every event that the log tells of, by its stable name: when it is said. Facts beside it are named in brackets. */
 export const events = {
   'config.problem': 'A setting is wrong; what it is for does not run',
+  'config.secret': 'A secret stands in clear in the configuration file',
   'run.started': 'A run begins (tenancy, collectors)',
   'run.idle': 'No collector is configured',
   'run.interrupted': 'A signal asks the run to end',

@@ -1,7 +1,7 @@
 import { readdir } from 'node:fs/promises';
 import type { Collector } from '../collectors/collector.ts';
 import type { Environment } from '../config/environment.ts';
-import { CollectError } from '../errors.ts';
+import { CollectError, type Problem } from '../errors.ts';
 import type { Store } from '../stores/store.ts';
 import { keepCards, readCards } from './cardfile.ts';
 import { type Card, type Cards, cardOf, isTouched, needsNothing } from './cards.ts';
@@ -29,33 +29,61 @@ export async function discoverStores(): Promise<readonly Store[]> {
   return loadAll<Store>(await filesOf(STORES, 'store_'));
 }
 
+/** Every room there is, known by its card; what is needed is loaded. */
+export interface Index {
+  readonly cards: Cards;
+  /** The rooms that an environment touches or patterns name, and cards of the others; also rooms of the user's own. */
+  rooms(environment: Environment, only: readonly string[]): Promise<Rooms>;
+}
+
 /**
- * The rooms that an environment touches or patterns name, and cards of the others; also rooms of the user's own.
- * @throws {ConfigError} for a room of the user's own that is none
+ * Finds the rooms of the house, and those of the user's own, which are loaded.
+ * @throws {ConfigError} for a room of the user's own that is none, unless problems are collected
  */
-export async function discover(environment: Environment, only: readonly string[]): Promise<Rooms> {
+export async function openIndex(environment: Environment, problems?: Problem[]): Promise<Index> {
   const [sources, destinations] = await Promise.all([filesOf(COLLECTORS, 'src_'), filesOf(STORES, 'store_')]);
   const namesIn = (files: readonly URL[]) => files.map(({ pathname }) => nameOf(pathname));
   const taken = { collectors: namesIn(sources), stores: namesIn(destinations) };
-  const foreign = await foreignRooms(environment, taken);
-  const cards = readCards([...sources, ...destinations]);
-  const isNamed = ({ name, resources }: Card) =>
-    resources.some((resource) => only.some((pattern) => selects(pattern, name, resource)));
-  const isUsed = (card: Card) => isTouched(card, environment) || isNamed(card);
-  const [collectors, stores] = [cards?.collectors ?? [], cards?.stores ?? []];
-  const idle = {
-    collectors: collectors.filter((card) => !isUsed(card)),
-    stores: stores.filter((card) => !isUsed(card) && !needsNothing(card)),
-  };
+  const foreign = await foreignRooms(environment, taken, problems);
+  const kept = readCards([...sources, ...destinations]);
+  const house = kept ?? (await cardsOfHouse());
   return {
-    collectors: [...(await loadAll<Collector>(without(sources, idle.collectors))), ...foreign.collectors],
-    stores: [...(await loadAll<Store>(without(destinations, idle.stores))), ...foreign.stores],
-    idle,
+    cards: {
+      collectors: [...house.collectors, ...foreign.collectors.map(cardOf)],
+      stores: [...house.stores, ...foreign.stores.map(cardOf)],
+    },
+    async rooms(environment, only) {
+      const isNamed = ({ name, resources }: Card) =>
+        resources.some((resource) => only.some((pattern) => selects(pattern, name, resource)));
+      const isUsed = (card: Card) => kept === undefined || isTouched(card, environment) || isNamed(card);
+      const idle = {
+        collectors: house.collectors.filter((card) => !isUsed(card)),
+        stores: house.stores.filter((card) => !isUsed(card) && !needsNothing(card)),
+      };
+      return {
+        collectors: [...(await loadAll<Collector>(without(sources, idle.collectors))), ...foreign.collectors],
+        stores: [...(await loadAll<Store>(without(destinations, idle.stores))), ...foreign.stores],
+        idle,
+      };
+    },
   };
 }
 
 /** The cards of the house, asked of the rooms themselves. */
 export async function cardsOfHouse(): Promise<Cards> {
+  const [collectors, stores] = await Promise.all([discoverCollectors(), discoverStores()]);
+  return { collectors: collectors.map(cardOf), stores: stores.map(cardOf) };
+}
+
+/**
+ * The rooms that an environment touches or patterns name.
+ * @throws {ConfigError} for a room of the user's own that is none
+ */
+export async function discover(environment: Environment, only: readonly string[]): Promise<Rooms> {
+  return (await openIndex(environment)).rooms(environment, only);
+}
+
+async function cardsOfHouse(): Promise<Cards> {
   const [collectors, stores] = await Promise.all([discoverCollectors(), discoverStores()]);
   return { collectors: collectors.map(cardOf), stores: stores.map(cardOf) };
 }

@@ -1,10 +1,9 @@
-import { readFileSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { basename, join, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import type { Collector } from '../collectors/collector.ts';
 import { type Environment, lookUp } from '../config/environment.ts';
+import { moduleLoader } from '../config/modules.ts';
 import { ConfigError, configProblem, type Problem } from '../errors.ts';
 import type { Store } from '../stores/store.ts';
 
@@ -40,17 +39,22 @@ const STORE: Kind = { folders: 'STORES_PATH', prefix: 'store_', packages: 'cyber
 /**
  * Rooms in the folders that COLLECTORS_PATH and STORES_PATH name, and in the packages `cyber-collect-src-*` and
  * `cyber-collect-store-*` that are installed in the working directory.
- * @throws {ConfigError} naming each that is none
+ * @throws {ConfigError} naming each that is none, unless problems are collected
  */
-export async function foreignRooms(environment: Environment, taken: Taken, cwd = process.cwd()): Promise<ForeignRooms> {
-  const problems: Problem[] = [];
+export async function foreignRooms(
+  environment: Environment,
+  taken: Taken,
+  collected?: Problem[],
+  cwd = process.cwd(),
+): Promise<ForeignRooms> {
+  const problems = collected ?? [];
   const [sources, destinations] = await Promise.all([
     filesOf(environment, COLLECTOR, cwd, problems),
     filesOf(environment, STORE, cwd, problems),
   ]);
   const collectors = await loadEach<Collector>(sources, COLLECTOR, { taken: taken.collectors, problems });
   const stores = await loadEach<Store>(destinations, STORE, { taken: taken.stores, problems });
-  if (problems.length > 0) throw new ConfigError(problems);
+  if (collected === undefined && problems.length > 0) throw new ConfigError(problems);
   return { collectors, stores };
 }
 
@@ -104,8 +108,7 @@ async function loadEach<T extends Collector | Store>(
   { taken, problems }: { readonly taken: readonly string[]; readonly problems: Problem[] },
 ): Promise<readonly T[]> {
   if (places.length === 0) return [];
-  const { createJiti } = await import('jiti');
-  const jiti = createJiti(import.meta.url, { fsCache: false, alias: aliases() });
+  const load = await moduleLoader();
   const rooms: T[] = [];
   const names = new Set(taken);
   for (const { name, path } of places) {
@@ -115,7 +118,7 @@ async function loadEach<T extends Collector | Store>(
     }
     names.add(name);
     try {
-      const { default: room } = (await jiti.import(path)) as { default?: T };
+      const { default: room } = (await load(path)) as { default?: T };
       if (room?.name === name && room.env !== undefined && has in room) rooms.push(room);
       else
         problems.push(
@@ -130,18 +133,4 @@ async function loadEach<T extends Collector | Store>(
     }
   }
   return rooms;
-}
-
-const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-
-/** What a room imports of this package is this very program, wherever the room lies. */
-function aliases(): Record<string, string> {
-  const { name, exports } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
-    readonly name: string;
-    readonly exports: Readonly<Record<string, { readonly default: string } | string>>;
-  };
-  const own = Object.entries(exports).flatMap(([key, target]) =>
-    typeof target === 'string' ? [] : [[key.replace('/*', ''), target.default.replace('/*.js', '')] as const],
-  );
-  return Object.fromEntries(own.map(([key, target]) => [join(name, key), join(ROOT, target)]));
 }

@@ -1,7 +1,7 @@
 import { entra } from '../collectors/_entra.ts';
 import { awsAliases, awsIdentity } from '../config/aws.ts';
 import { type Environment, lookUp, resolveShape } from '../config/environment.ts';
-import { managersShape } from '../config/managers.ts';
+import { managersShape, REFERENCE } from '../config/managers.ts';
 import { baseUrl, type Values } from '../config/setting.ts';
 import { asCollectError, CollectError, ConfigError, configProblem } from '../errors.ts';
 import { staticHeaders } from '../http/auth.ts';
@@ -25,7 +25,6 @@ interface Means {
   readonly client: ClientSettings;
 }
 
-const REFERENCE = /^(aws-sm|azure-kv|gcp-sm|vault):\/\/([^#\s]+)(?:#(\S+))?$/;
 const WAIT_MS = 60_000;
 
 /**
