@@ -88,6 +88,25 @@ function commandLine(ending: Ending): Command {
     .addOption(outputs(['table', 'json', 'markdown']))
     .action((source, options) => ending(import('./commands/drain.ts').then(({ drain }) => drain(source, options))));
 
+  chosen(program.command('watch').description('collect again and again, every active collector by itself, for ever'))
+    .option('--config <file>', 'file of bridges: what runs when; also an older config.json as it is')
+    .option('--every <duration>', 'how long to wait behind a run, such as 30m; default 1h', duration)
+    .option('--fail-every <duration>', 'how long behind a run that was not complete; default 5m', duration)
+    .addOption(new Option('--cron <expression>', "when to run instead, such as '15 * * * *'").conflicts('every'))
+    .option('--time-zone <name>', 'of cron expressions, such as Europe/Madrid; default the machine’s')
+    .option('--concurrency <n>', 'runs at once', whole, 4)
+    .option('--deadline <duration>', 'stop a run cleanly after this long', duration, 6 * 3600)
+    .option('--headroom <percent>', 'share of the vendors’ limits to leave to others: 20, or okta=30')
+    .option('--health', 'only tell whether a watch is alive here: exit code 0, or 3')
+    .addOption(outputs(['table', 'json', 'markdown']))
+    .action((options) =>
+      ending(
+        options.health === true
+          ? import('./commands/health.ts').then(({ health }) => health(options))
+          : import('./commands/watch.ts').then(({ watch }) => watch(options)),
+      ),
+    );
+
   environment(
     program.command('verify').description('hold run records, their chain and stored files against each other'),
   )

@@ -1,4 +1,5 @@
-import { integer, list, secret, setting, text } from '../config/setting.ts';
+import { integer, list, seconds, secret, setting, text } from '../config/setting.ts';
+import { limit } from '../http/pace.ts';
 import { ABOUT_AUTHORITY, ABOUT_GRAPH, AUTHORITY, GRAPH, graph, graphErrors, THROTTLED } from './_graph.ts';
 import { areLabels, deviceApps, deviceFields, licensedUsers } from './_microsoft365.ts';
 import { defineCollector } from './collector.ts';
@@ -38,6 +39,7 @@ export default defineCollector({
       'Seconds to wait when Graph throttles without saying for how long',
       integer(THROTTLED, 0, 3600),
     ),
+    MICROSOFT365_SLEEP: setting('Seconds between the beginnings of two requests', seconds()),
     MICROSOFT365_TIMEOUT: setting('Seconds to wait for an answer to begin', integer(60, 1, 3600)),
     MICROSOFT365_BASE_URL: setting(ABOUT_GRAPH, text(GRAPH)),
     MICROSOFT365_AUTHORITY: setting(ABOUT_AUTHORITY, text(AUTHORITY)),
@@ -47,17 +49,22 @@ export default defineCollector({
     MS_CLIENT_ID: 'MICROSOFT365_CLIENT_ID',
     MS_CLIENT_SECRET: 'MICROSOFT365_CLIENT_SECRET',
   },
-  http: (settings) => ({
-    ...graph({
+  http(settings) {
+    const options = graph({
       tenant: settings.MICROSOFT365_TENANT_ID,
       client: settings.MICROSOFT365_CLIENT_ID,
       secret: settings.MICROSOFT365_CLIENT_SECRET,
       url: settings.MICROSOFT365_BASE_URL,
       authority: settings.MICROSOFT365_AUTHORITY,
-    }),
-    errors: [{ status: 429, as: 'throttled', wait: settings.MICROSOFT365_TOOMANYREQUEST_SLEEP }],
-    timeout: settings.MICROSOFT365_TIMEOUT,
-  }),
+    });
+    const { MICROSOFT365_SLEEP: sleep } = settings;
+    return {
+      ...options,
+      errors: [{ status: 429, as: 'throttled', wait: settings.MICROSOFT365_TOOMANYREQUEST_SLEEP }],
+      timeout: settings.MICROSOFT365_TIMEOUT,
+      pace: sleep === 0 ? [] : limit(1, sleep, options.baseUrl),
+    };
+  },
   errors: graphErrors,
   resources: {
     users: {

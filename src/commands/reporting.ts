@@ -25,8 +25,11 @@ export interface Reporting {
   started(plan: Plan): void;
   /** One run, for whoever follows where it spends its time. */
   follow(): Span;
-  /** A run has ended; `aloud` also tells those who are called by it. */
-  finished(summary: RunSummary, aloud: boolean): Promise<void>;
+  /**
+   * A run has ended; `aloud` also tells those who are called by it. Metrics are of `together`, where this run was of a
+   * part of what is collected again and again.
+   */
+  finished(summary: RunSummary, aloud: boolean, together?: RunSummary): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -59,10 +62,10 @@ export async function openReporting({ session, program, tenancy, state }: Report
       telling = notify(news);
     },
     follow: () => telemetry.begin('run', { tenancy }),
-    async finished(summary, aloud) {
+    async finished(summary, aloud, together = summary) {
       const change = changeOf(standing, summary);
       standing = standingAfter(standing, summary);
-      await keepMetrics(session, program, summary, standing);
+      await keepMetrics(session, program, together, standing);
       const recorded = telemetry.record(summary, standing);
       const news: News = { event: 'run.finished', summary, change };
       if (!aloud) return void (await Promise.all([recorded, notify(news, true)]));

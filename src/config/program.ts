@@ -1,6 +1,6 @@
 import type { z } from 'zod';
 import { configProblem, type Problem } from '../errors.ts';
-import { choice, flag, integer, list, optional, secret, setting, text, type Values } from './setting.ts';
+import { choice, duration, flag, integer, list, optional, secret, setting, text, type Values } from './setting.ts';
 
 const SHARE = /^(?:([a-z][a-z0-9_]*)=)?(\d|[1-8]\d|90)$/;
 
@@ -87,6 +87,14 @@ export const programShape = {
     '... if that is also at least this share of it, in percent',
     integer(20, 1, 100),
   ),
+  CYBER_COLLECT_WATCH_CONFIG: setting('File of the bridges of watch, such as config.json', optional()),
+  CYBER_COLLECT_WATCH_EVERY: setting('How long watch waits behind a run, such as 1h', duration()),
+  CYBER_COLLECT_WATCH_FAIL_EVERY: setting(
+    'How long watch waits behind a run that was not complete, such as 5m',
+    duration(),
+  ),
+  CYBER_COLLECT_WATCH_CRON: setting('When watch runs, as a cron expression', optional()),
+  CYBER_COLLECT_WATCH_TIME_ZONE: setting('Time zone of cron expressions, such as Europe/Madrid', optional()),
   HTTP_PROXY: setting('Proxy for http:// requests', optional()),
   HTTPS_PROXY: setting('Proxy for https:// requests', optional()),
   NO_PROXY: setting('Hosts that are reached without the proxy', optional()),

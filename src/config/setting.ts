@@ -113,6 +113,32 @@ export function integer(fallback: number, least = 0, most = Number.MAX_SAFE_INTE
     .default(fallback);
 }
 
+/** Seconds up to an hour, with parts of one. */
+export function seconds(fallback = 0) {
+  const message = 'must be a number of seconds up to 3600, such as 0.8';
+  return z
+    .string()
+    .regex(/^\d{1,4}(\.\d{1,3})?$/, message)
+    .transform(Number)
+    .refine((value) => value <= 3600, message)
+    .default(fallback);
+}
+
+const UNITS: Readonly<Record<string, number>> = { '': 1, s: 1, m: 60, h: 3600, d: 86_400 };
+
+/** A duration such as `90s`, `30m` or `6h`, in seconds. */
+export function duration() {
+  const written = /^(\d+(?:\.\d+)?)([smhd]?)$/;
+  return z
+    .string()
+    .regex(written, 'must be a duration such as 90s, 30m or 6h')
+    .transform((value) => {
+      const [, amount, unit = ''] = written.exec(value) ?? [];
+      return Number(amount) * (UNITS[unit] ?? 1);
+    })
+    .optional();
+}
+
 /** `true` or `false` (also 1, 0, yes, no). */
 export function flag(fallback = false) {
   return z

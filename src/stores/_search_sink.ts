@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { flag, integer, list, optional, setting, text } from '../config/setting.ts';
+import { flag, integer, list, optional, seconds, setting, text } from '../config/setting.ts';
 import { assertWhole } from '../envelope/spool.ts';
 import { CollectError } from '../errors.ts';
 import { parseTemplate } from '../templating/template.ts';
@@ -44,16 +44,6 @@ export function fillingWords() {
     streams: setting('Events go to data streams, for which an index template is put where there is none', flag()),
     authority: setting('Path of the PEM file of the certificate authority', optional()),
   };
-}
-
-function seconds() {
-  const message = 'must be a number of seconds up to 3600, such as 0.8';
-  return z
-    .string()
-    .regex(/^\d{1,4}(\.\d{1,3})?$/, message)
-    .transform(Number)
-    .refine((value) => value <= 3600, message)
-    .default(0);
 }
 
 /** How a search engine is filled. */

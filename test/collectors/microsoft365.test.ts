@@ -259,3 +259,19 @@ test('an answer that does not begin in the time set is given up', async () => {
   expect(summary.exit_code).toBe(0);
   expect(summary.datasets[0]?.retries).toBe(1);
 });
+
+test('requests begin no closer together than told', async () => {
+  const times: number[] = [];
+  const devices = Array.from({ length: 45 }, (_, index) => ({ id: `d${index}` }));
+  const { env } = await tenant((request, response) => {
+    times.push(performance.now());
+    if (request.method === 'GET') return json(response, { value: devices });
+    const responses = requestsOf(request).map(({ id }) => ({ id, status: 200, body: { value: [{ id: 'a' }] } }));
+    return json(response, { responses });
+  });
+  const settings = { ...env, MICROSOFT365_SLEEP: '0.15' };
+  const { summary } = await collectOnce({ env: settings, only: ['microsoft365.device_apps'] });
+  expect(summary.exit_code).toBe(0);
+  expect(times).toHaveLength(4);
+  for (const [n, time] of times.slice(1).entries()) expect(time - (times[n] ?? 0)).toBeGreaterThan(140);
+});
