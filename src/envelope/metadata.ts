@@ -16,6 +16,8 @@ export interface Metadata {
   readonly expected?: number;
   /** SHA-256 of the records as NDJSON, in hex. */
   readonly sha256: string;
+  /** In a file that uploads are merged into: how many of its records are of earlier ones. */
+  readonly merged?: number;
   /** True for a copy out of the backup. */
   readonly stale?: true;
   /** Where that copy came from, as a URL. */

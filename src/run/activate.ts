@@ -263,11 +263,11 @@ function targetProblems(
 ): Problem[] {
   const problems: Problem[] = [];
   const taken = new Map<string, string>();
-  const probes = planned.length > 0 ? planned : [{ tag: 'probe', kind: 'snapshot' as const, uploadId: randomUUID() }];
-  for (const { tag, kind, uploadId } of probes) {
+  const probe = { tag: 'probe', kind: 'snapshot' as const, uploadId: randomUUID(), id: undefined };
+  for (const { tag, kind, uploadId, id } of planned.length > 0 ? planned : [probe]) {
     const names: TemplateValues = { uuid: uploadId, tag, tenancy, at };
     const fine = collecting(problems, `store ${store.name}`, () => {
-      for (const target of new Set(store.targets(settings, kind, names) ?? [])) {
+      for (const target of new Set(store.targets(settings, kind, names, id) ?? [])) {
         const other = taken.get(target);
         if (other !== undefined) {
           problems.push(

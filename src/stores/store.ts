@@ -81,10 +81,15 @@ export interface Store<S extends Shape = Shape> {
   readonly example?: Readonly<Record<string, string>>;
   /**
    * Every place a dataset would be written to; two datasets with one target are refused before any vendor is called.
-   * Undefined when the settings switch the store off.
-   * @throws {CollectError} config for a template that is not valid
+   * Undefined when the settings switch the store off. `id` is the dataset's, where a dataset is meant.
+   * @throws {CollectError} config for a template that is not valid, or a dataset that cannot be stored so
    */
-  targets(settings: Values<S>, kind: Kind, names: TemplateValues): readonly string[] | undefined;
+  targets(
+    settings: Values<S>,
+    kind: Kind,
+    names: TemplateValues,
+    id?: readonly string[],
+  ): readonly string[] | undefined;
   open(settings: Values<S>, context: OpenContext): Promise<Sink>;
 }
 

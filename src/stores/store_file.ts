@@ -1,12 +1,13 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { copyFile, link, lstat, mkdir, open, readdir, rename, rm, rmdir, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import { choice, setting, text } from '../config/setting.ts';
+import { choice, flag, integer, seconds, setting, text } from '../config/setting.ts';
 import { compress, compressionOf } from '../envelope/encoding.ts';
 import { arrayItems, envelopeChunks } from '../envelope/envelope.ts';
 import { assertWhole, spoolChunks } from '../envelope/spool.ts';
 import { CollectError } from '../errors.ts';
 import { parseTemplate, type TemplateValues } from '../templating/template.ts';
+import { assertKey, mergedChunks } from './_merge.ts';
 import { layoutSetting, type TabularFormat, tabularHeld, tabularOf, writeTabular } from './_tabular.ts';
 import { type Dataset, defineStore, type Held, type Kind, namesOf, type OpenContext } from './store.ts';
 
@@ -18,6 +19,9 @@ interface Settings {
   readonly STORE_FILE_EVENTS: string;
   readonly STORE_FILE_FORMAT: Format;
   readonly STORE_FILE_LAYOUT: 'typed' | 'raw';
+  readonly STORE_FILE_MERGE: boolean;
+  readonly STORE_FILE_THRESHOLD: number;
+  readonly STORE_FILE_SLEEP: number;
 }
 
 export default defineStore({
@@ -36,12 +40,20 @@ export default defineStore({
     ),
     STORE_FILE_FORMAT: setting('Format, where the end of the path should not decide', choice(FORMATS, 'auto')),
     STORE_FILE_LAYOUT: layoutSetting(),
+    STORE_FILE_MERGE: setting(
+      'Keep what a .json or .ndjson file holds, and replace the records that come again by their key',
+      flag(),
+    ),
+    STORE_FILE_THRESHOLD: setting('Records of a merged file that are written before a pause', integer(1000, 1)),
+    STORE_FILE_SLEEP: setting('Seconds of that pause', seconds()),
   },
   example: { STORE_FILE: './data/%TAG/%TENANCY.ndjson.gz' },
-  targets(settings, kind, names) {
+  targets(settings, kind, names, id) {
     if (settings.STORE_FILE === 'none') return undefined;
     const path = pathOf(settings, kind, names);
-    formatOf(settings, path);
+    const format = formatOf(settings, path);
+    if (settings.STORE_FILE_MERGE && kind === 'snapshot') assertMergeable(settings, format);
+    if (settings.STORE_FILE_MERGE && kind === 'snapshot' && id !== undefined) assertKey(names.tag, id);
     return [path];
   },
   async open(settings, context) {
@@ -92,6 +104,14 @@ function formatOf(settings: Settings, path: string): Exclude<Format, 'auto'> {
   return tabularOf(path) ?? (/\.(ndjson|jsonl)(\.gz|\.zst)?$/.test(path) ? 'ndjson' : 'envelope');
 }
 
+/** @throws {CollectError} config for files that nothing can be merged into */
+function assertMergeable({ STORE_FILE }: Settings, format: Exclude<Format, 'auto'>): void {
+  const refused = (why: string, mend: string) => new CollectError('config', `STORE_FILE_MERGE: ${why}`, { mend });
+  if (isTabular(format)) throw refused(`records are not merged into ${format}`, 'end STORE_FILE in .json or .ndjson');
+  if (parseTemplate(STORE_FILE).names.has('UUID'))
+    throw refused(`'${STORE_FILE}' is another file for each upload`, 'leave %UUID out');
+}
+
 function isTabular(format: Exclude<Format, 'auto'>): format is TabularFormat {
   return format === 'parquet' || format === 'csv' || format === 'sqlite';
 }
@@ -109,6 +129,10 @@ async function contentOf(settings: Settings, dataset: Dataset, path: string, con
     return async (out) => {
       for (const note of await writeTabular(dataset, plan, out)) context.warn(`${path}: ${note}`);
     };
+  }
+  if (settings.STORE_FILE_MERGE && dataset.kind === 'snapshot') {
+    const { STORE_FILE_THRESHOLD: threshold, STORE_FILE_SLEEP: sleep } = settings;
+    return compress(mergedChunks(dataset, { format, compression, path, threshold, sleep }), compression);
   }
   if (format !== 'ndjson')
     return compress(format === 'array' ? arrayOf(spool) : envelopeChunks(spool, metadata), compression);
