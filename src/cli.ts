@@ -130,6 +130,7 @@ function commandLine(ending: Ending): Command {
     .action((name, options) => ending(import('./commands/peek.ts').then(({ peek }) => peek(name, options))));
 
   fleet(program, ending);
+  beginnings(program, ending);
 
   program
     .command('demo')
@@ -181,6 +182,20 @@ function shells(program: Command, ending: Ending): void {
     .command('__complete', { hidden: true })
     .argument('[words...]')
     .action((words) => ending(import('./commands/complete.ts').then(({ complete }) => complete(program, words))));
+}
+
+/** Commands that write what one begins with. */
+function beginnings(program: Command, ending: Ending): void {
+  program
+    .command('init')
+    .description('write .env for what you choose, and files that run it on time; asks on a terminal')
+    .option('--only <collectors>', 'these collectors: okta,crowdstrike (repeatable)', many, [])
+    .option('--store <stores>', 'these stores: file,s3 (repeatable)', many, [])
+    .option('--for <schedulers>', 'cron, systemd, github, gitlab, kubernetes, airflow (repeatable)', many, [])
+    .option('--tenancy <name>', 'name of your organisation, the value of %TENANCY')
+    .option('--file <path>', 'where the variables go', '.env')
+    .option('--append', 'add to that file what it does not say yet')
+    .action((options) => ending(import('./commands/init.ts').then(({ init }) => init(options))));
 }
 
 /** Commands over the queues of a fleet. */

@@ -322,8 +322,10 @@ const MAY: Readonly<Record<string, readonly string[]>> = {
   report: ['config'],
   run: ['config', 'templating', 'envelope', 'http', 'collectors', 'stores', 'report'],
   fleet: ['config', 'http', 'report', 'run'],
+  scaffold: ['config'],
   commands: [
     'fleet',
+    'scaffold',
     'config',
     'templating',
     'envelope',
@@ -342,6 +344,7 @@ const MAY: Readonly<Record<string, readonly string[]>> = {
 /** Types that a room may know beyond that: the report shows what a run is made of. */
 const MAY_KNOW: Readonly<Record<string, readonly string[]>> = {
   report: ['run', 'http', 'collectors', 'stores'],
+  scaffold: ['collectors', 'stores'],
 };
 
 describe('imports', () => {
