@@ -16,6 +16,8 @@ export interface LineContext {
   /** Year of stamps that have none; undefined: the latest that puts them not after `written`. */
   readonly year: number | undefined;
   readonly zone: Zone;
+  /** The stamp of the line before, which is the date of one that has none: it is the same when it is read again. */
+  readonly stamp?: string | undefined;
 }
 
 /** What a line says of when, where and what. */
@@ -37,9 +39,12 @@ const PRI = /^<(0|[1-9]\d{0,2})>/;
 const RFC5424 = /^1 (\S+) (\S{1,255}) (\S{1,48}) (\S{1,128}) (\S{1,32}) (.*)$/su;
 const RFC3164 = /^([A-Z][a-z]{2}) {1,2}(\d{1,2}) (?:(\d{4}) )?(\d{2}):(\d{2}):(\d{2})(\.\d{1,6})?:? (.*)$/su;
 const ISO = /^(\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(?:[.,]\d{1,9})?(?:Z|[+-]\d{2}:?\d{2})?) (.*)$/su;
+const STAMP = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z|[+-]\d{2}:\d{2})$/;
 const TAG = /^([\w./()-]{1,48}?)(?:\[([^\]]{1,64})\])?: ?(.*)$/su;
 const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'];
 const DAY = 86_400_000;
+/** A word that is longer names no host, and would be a key that a database refuses. */
+const MOST_HOST = 255;
 
 /** A line of a syslog file as a record; nothing is ever dropped: what is not understood is `raw`. */
 export function recordOf(line: string, context: LineContext, flags: JsonObject = {}): JsonObject {
@@ -71,13 +76,14 @@ function rfc5424(text: string, context: LineContext): Parts | undefined {
   const match = RFC5424.exec(text);
   if (match === null) return undefined;
   const [, stamp = '', host = '', app = '', process = '', id = '', tail = ''] = match;
-  const at = stamp === '-' ? context.written : Date.parse(stamp);
+  const date = stamp === '-' ? (context.stamp ?? new Date(context.written).toISOString()) : stamp;
+  const at = STAMP.test(date) ? Date.parse(date) : Number.NaN;
   const data = structuredData(tail);
   if (Number.isNaN(at) || data === undefined) return undefined;
   return {
     format: 'rfc5424',
     at,
-    date: stamp === '-' ? new Date(at).toISOString() : stamp,
+    date,
     host: named(host),
     app: named(app),
     process: named(process),
@@ -155,7 +161,7 @@ function isoTail(text: string): ReturnType<typeof hostAndTag> {
 function hostAndTag(text: string): Pick<Parts, 'host' | 'app' | 'process' | 'id' | 'structured' | 'message'> {
   const space = text.indexOf(' ');
   const first = space < 0 ? text : text.slice(0, space);
-  const alone = first.endsWith(':') || /^[\w./-]+\[[^\]]*\]:?$/.test(first);
+  const alone = first.length > MOST_HOST || first.endsWith(':') || /^[\w./-]+\[[^\]]*\]:?$/.test(first);
   const rest = alone || space < 0 ? text : text.slice(space + 1).trimStart();
   const host = alone || space < 0 ? undefined : first;
   const tag = TAG.exec(rest);
@@ -169,9 +175,10 @@ function hostAndTag(text: string): Pick<Parts, 'host' | 'app' | 'process' | 'id'
   };
 }
 
-function raw(line: string, { written }: LineContext): Parts {
+function raw(line: string, { written, stamp }: LineContext): Parts {
   const nothing = { host: undefined, app: undefined, process: undefined, id: undefined, structured: undefined };
-  return { format: 'raw', at: written, date: new Date(written).toISOString(), ...nothing, message: line };
+  const date = stamp ?? new Date(written).toISOString();
+  return { format: 'raw', at: Date.parse(date), date, ...nothing, message: line };
 }
 
 function stampOf(local: number, fraction: string, shift: number): string {
@@ -186,6 +193,8 @@ function zoneText(shift: number): string {
 }
 
 const GREGORIAN = 12_219_292_800_000n;
+/** Of 60 bits, which end in the year 5236. */
+const LATEST = 2n ** 60n - 1n;
 
 /**
  * An id of the shape of a version 1 UUID, as a `timeuuid` column wants it: its time is the event's, the rest a hash of
@@ -194,7 +203,7 @@ const GREGORIAN = 12_219_292_800_000n;
  */
 function eventId(line: string, at: number, { fingerprint, offset }: LineContext): string {
   const time = (BigInt(Math.max(0, Math.floor(at))) + GREGORIAN) * 10_000n;
-  const hex = time.toString(16).padStart(15, '0');
+  const hex = (time > LATEST ? LATEST : time).toString(16).padStart(15, '0');
   const hash = createHash('sha1').update(`${fingerprint} ${offset} ${line}`).digest();
   const sequence = (((hash[0] as number) & 0x3f) | 0x80).toString(16).padStart(2, '0') + hash.toString('hex', 1, 2);
   const node = ((hash[2] as number) | 0x01).toString(16).padStart(2, '0') + hash.toString('hex', 3, 8);

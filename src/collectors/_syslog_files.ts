@@ -17,6 +17,10 @@ export interface Known extends JsonObject {
   readonly tailLength: number;
   /** Size of a compressed file, which was read whole; 0 for any other. */
   readonly packed: number;
+  /** When it was read up to there, in epoch milliseconds. */
+  readonly at?: number;
+  /** The last stamp of a line up to there, which is the date of lines behind it that have none. */
+  readonly stamp?: string;
 }
 
 /** A file that is open, as it was when it was opened. */
@@ -38,6 +42,8 @@ export interface LogFile {
 export interface Stretch {
   readonly file: LogFile;
   readonly from: number;
+  /** What is known of it, where some of it was read. */
+  readonly place?: Known;
 }
 
 /** What is to be read of a log, oldest first, and what stays as it is known. */
@@ -206,7 +212,7 @@ export async function planOf(files: readonly LogFile[], known: readonly Known[])
     if (place === undefined) stretches.push({ file, from: 0 });
     else if (place === 'read') kept.push(await knownAt(file, file.size));
     else if (place.packed > 0 || place.offset === file.size) kept.push(place);
-    else stretches.push({ file, from: place.offset });
+    else stretches.push({ file, from: place.offset, place });
   }
   return { stretches, kept: [...kept, ...left] };
 }

@@ -85,6 +85,15 @@ export interface Cursor {
   save(value: Json): void;
 }
 
+/** How far behind what was written reading is. */
+export interface Lag {
+  readonly bytes: number;
+  /** Where they were counted. */
+  readonly lines?: number;
+  /** Between the last reading and the newest of them, where that is known. */
+  readonly seconds?: number;
+}
+
 /** What a generator works with. */
 export interface Context<V> {
   readonly settings: V;
@@ -99,6 +108,10 @@ export interface Context<V> {
   /** Tells how many records the vendor declared; fewer is incomplete. */
   expect(records: number): void;
   readonly cursor: Cursor;
+  /** Tells of records that the settings leave out. */
+  leaveOut(records: number): void;
+  /** Tells how to measure how far behind reading is, once it is known whether the cursor has moved. */
+  behind(measure: (moved: boolean) => Promise<Lag>): void;
   /** Waits, for an export's poll. */
   sleep(seconds: number): Promise<void>;
   warn(message: string): void;

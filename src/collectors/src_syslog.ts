@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import { hostname } from 'node:os';
-import { choice, flag, integer, list, setting, text, type Values } from '../config/setting.ts';
+import { choice, flag, integer, list, optional, setting, text, type Values } from '../config/setting.ts';
 import { CollectError } from '../errors.ts';
 import type { JsonObject } from '../json.ts';
-import { recordOf, zoneOf } from './_syslog.ts';
+import { recordOf, type Zone, zoneOf } from './_syslog.ts';
 import {
   closeLog,
   contentOf,
@@ -19,7 +19,9 @@ import {
   planOf,
   type Stretch,
 } from './_syslog_files.ts';
+import { lagOf } from './_syslog_lag.ts';
 import { linesOf } from './_syslog_lines.ts';
+import { type Transform, transformOf } from './_syslog_transform.ts';
 import { type Context, defineCollector } from './collector.ts';
 
 const ENV = {
@@ -36,6 +38,7 @@ const ENV = {
   SYSLOG_MAX_LINE: setting('Bytes after which a line is cut', integer(65_536, 256, 16_777_216)),
   SYSLOG_BATCH_SIZE: setting('Records handed on at once', integer(1000, 1, 100_000)),
   SYSLOG_INCLUDE_ROTATED: setting('Whether to read rotated files (.1, .2.gz, .3.zst) too, oldest first', flag()),
+  SYSLOG_TRANSFORM: setting('YAML or JSON file of steps that drop, parse, rename or add on the way', optional()),
 } as const;
 
 type Settings = Values<typeof ENV>;
@@ -75,15 +78,18 @@ async function* events(context: Context<Settings>): AsyncGenerator<readonly Json
       mend: 'correct it, or give the user the right to list the folder',
     });
   }
+  const reading = await readingOf(context);
   const next: Positions = { ...saved };
-  for (const log of found.filter((path) => !found.some((other) => isRotated(path, other)))) {
+  const logs = found.filter((path) => !found.some((other) => isRotated(path, other)));
+  context.behind((moved) => lagOf(logs, moved ? next : saved));
+  for (const log of logs) {
     const files = await openLog(log);
     try {
       const { stretches, kept } = await planned(log, files, saved, { settings, found });
       const read: Known[] = [];
       for (const stretch of stretches) {
         signal.throwIfAborted();
-        read.push(yield* readStretch(log, stretch, settings));
+        read.push(yield* readStretch(log, stretch, reading));
       }
       next[log] = [...read, ...kept].slice(0, REMEMBERED);
     } finally {
@@ -91,6 +97,20 @@ async function* events(context: Context<Settings>): AsyncGenerator<readonly Json
     }
   }
   cursor.save(next);
+}
+
+/** What reading goes by. */
+interface Reading {
+  readonly settings: Settings;
+  readonly transform: Transform;
+  readonly zone: Zone;
+  leaveOut(records: number): void;
+}
+
+async function readingOf({ settings, leaveOut }: Context<Settings>): Promise<Reading> {
+  const { SYSLOG_TRANSFORM: path, SYSLOG_TIMEZONE: zone } = settings;
+  const transform = path === undefined ? (record: JsonObject) => record : await transformOf(path);
+  return { settings, transform, zone: zoneOf(zone), leaveOut };
 }
 
 /** What of a log is to be read: what is new, or at first what the settings say. */
@@ -116,21 +136,26 @@ async function planned(
 
 async function* readStretch(
   log: string,
-  { file, from }: Stretch,
-  settings: Settings,
+  { file, from, place }: Stretch,
+  { settings, transform, zone, leaveOut }: Reading,
 ): AsyncGenerator<readonly JsonObject[], Known> {
   const { path, size, start, written, isPacked } = file;
   assertText(file);
+  const at = Date.now();
   const year = settings.SYSLOG_YEAR === 'auto' ? undefined : Number(settings.SYSLOG_YEAR);
-  const zone = zoneOf(settings.SYSLOG_TIMEZONE);
   const base = { file: path, fingerprint: fingerprintOf(log, start), host: hostname(), written, year, zone };
   // A line that is half written stays for the next run, unless it seems to stay so.
-  const half = isPacked || Date.now() - written > HALF_LINE_MS;
+  const half = isPacked || at - written > HALF_LINE_MS;
   const bytes = contentOf(file, from, isPacked ? Number.POSITIVE_INFINITY : size);
   let batch: JsonObject[] = [];
   let reached = from;
+  let stamp = place?.stamp;
   for await (const { line, offset, end, flags } of linesOf(bytes, from, settings.SYSLOG_MAX_LINE, half)) {
-    batch.push(recordOf(line, { ...base, offset }, flags));
+    const record = recordOf(line, { ...base, offset, stamp }, flags);
+    if (record.format !== 'raw') stamp = String(record.date);
+    const wanted = transform(record);
+    if (wanted === undefined) leaveOut(1);
+    else batch.push(wanted);
     reached = end;
     if (batch.length < settings.SYSLOG_BATCH_SIZE) continue;
     yield batch;
@@ -140,7 +165,7 @@ async function* readStretch(
   if (!isPacked && (await file.handle.stat()).size < size) {
     throw new CollectError('incomplete', `${path} was cut off while it was read`);
   }
-  return knownAt(file, reached);
+  return { ...(await knownAt(file, reached)), at, ...(stamp === undefined ? {} : { stamp }) };
 }
 
 /** The same for a line that is read again, whatever its file is called by then. */

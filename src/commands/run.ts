@@ -167,8 +167,8 @@ async function follow(first: Plan, means: Means, seconds: number): Promise<numbe
   for (let plan = first; ; plan = planned(session, flags)) {
     const options = optionsOf(plan, means);
     const full = options.full && plan === first;
-    const quiet: Log = (severity, event, ...said) =>
-      log(event === 'dataset.empty' ? 'DEBUG' : severity, event, ...said);
+    const quiet: Log = (severity, event, message, facts) =>
+      log(event === 'dataset.empty' && facts?.left_out === undefined ? 'DEBUG' : severity, event, message, facts);
     const round = { ...options, full, log: quiet, progress: silent, recordsIdle: false };
     const summary = await followed(reporting, (span) => runPlan(plan, { ...round, span }));
     if (!isIdle(summary)) print(printSummary(summary, flags.output, useColour(environment, process.stdout.isTTY)));

@@ -8,8 +8,9 @@ export const events = {
   'run.finished': 'A run has ended (run_id, tenancy, exit_code, complete, datasets, records, duration_ms)',
   'dataset.progress': 'How far a dataset is, now and then where there is no terminal',
   'dataset.warning': 'Something odd about a dataset that does not stop it (tag)',
-  'dataset.complete': 'A dataset is whole (tag, verdict, records, duration_ms)',
-  'dataset.empty': 'A dataset is whole, and has no records (tag, verdict, records, duration_ms)',
+  'dataset.complete': 'A dataset is whole (tag, verdict, records, left_out, duration_ms)',
+  'dataset.empty': 'A dataset is whole, and has no records (tag, verdict, records, left_out, duration_ms)',
+  'dataset.lag': 'How far reading events is behind what was written meanwhile (tag, bytes, lines, seconds)',
   'dataset.failed': 'A dataset did not come whole (tag, verdict, records, duration_ms, reason)',
   'dataset.denied': 'The credentials may not read a dataset (tag, verdict, records, duration_ms, reason)',
   'dataset.restored':

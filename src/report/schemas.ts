@@ -39,6 +39,11 @@ const dataset = z.strictObject({
     .describe('What went wrong before the backup stepped in'),
   records: count,
   expected: count.optional().describe('What the vendor declared'),
+  left_out: count.optional().describe('Records that the settings leave out'),
+  lag: z
+    .strictObject({ bytes: count, lines: count.optional(), seconds: z.number().nonnegative().optional() })
+    .optional()
+    .describe('How far reading was behind what was written, once the stores had what was read'),
   pages: count,
   requests: count,
   retries: count,

@@ -65,7 +65,7 @@ export function printSummary(summary: RunSummary, output: Output, colour: boolea
   const rows = summary.datasets.map((dataset) => [
     dataset.tag,
     dataset.cause === undefined ? dataset.verdict : `${dataset.verdict} (${dataset.cause})`,
-    String(dataset.records) + (dataset.expected === undefined ? '' : ` of ${dataset.expected}`),
+    recordsOf(dataset),
     String(dataset.requests) + (dataset.retries === 0 ? '' : ` (${dataset.retries} again)`),
     `${(dataset.duration_ms / 1000).toFixed(1)} s`,
     dataset.stores.map(({ store, error }) => (error === undefined ? store : `${store} FAILED`)).join(', '),
@@ -90,6 +90,11 @@ export function printSummary(summary: RunSummary, output: Output, colour: boolea
     '',
     summary.exit_code === 0 ? chalk.green(last) : chalk.bold(last),
   ].join('\n');
+}
+
+function recordsOf({ records, expected, left_out }: DatasetResult): string {
+  const declared = expected === undefined ? '' : ` of ${expected}`;
+  return `${records}${declared}${left_out === undefined ? '' : `, ${left_out} left out`}`;
 }
 
 function findingsOf(dataset: DatasetResult): readonly string[] {

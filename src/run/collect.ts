@@ -4,6 +4,7 @@ import {
   type Cursor,
   type Custom,
   isCustom,
+  type Lag,
   type Listing,
   parentOf,
   requestOf,
@@ -34,6 +35,10 @@ export interface Tally extends Meter {
   pages: number;
   records: number;
   expected?: number | undefined;
+  /** Records that the settings leave out. */
+  left_out: number;
+  /** Measures how far behind reading is. */
+  behind?: (moved: boolean) => Promise<Lag>;
 }
 
 /** A cursor that tells what was saved in it. */
@@ -68,7 +73,7 @@ export interface CollectOptions extends ReadOptions {
 
 /** A tally of nothing yet. */
 export function newTally(): Tally {
-  return { requests: 0, retries: 0, waited_ms: 0, bytes: 0, pages: 0, records: 0 };
+  return { requests: 0, retries: 0, waited_ms: 0, bytes: 0, pages: 0, records: 0, left_out: 0 };
 }
 
 const ATTEMPTS = 2;
@@ -146,7 +151,8 @@ async function readOnce(options: CollectOptions, parent: Spool | undefined, from
     }
     await assertWhole(options, identities);
     const finished = await spool.finish(tally.records);
-    journal.whole({ spool: finished, pages: tally.pages, expected: tally.expected, cursor: options.cursor.saved() });
+    const { pages, expected, left_out } = tally;
+    journal.whole({ spool: finished, pages, expected, left_out, cursor: options.cursor.saved() });
     return collectedFrom(finished, tally.expected);
   } catch (error) {
     await (signal.aborted ? spool.pause() : spool.abort());
@@ -175,6 +181,7 @@ async function openIntake({ dataset, tally, path, scratch }: CollectOptions, fro
   tally.pages = from?.pages ?? 0;
   tally.records = from?.records ?? 0;
   tally.expected = from?.expected;
+  tally.left_out = 0;
   const seen = async (chunk: Uint8Array) => {
     identities?.add([chunk]);
     await identities?.flush();
@@ -403,6 +410,12 @@ function contextOf(options: ReadOptions, parent: Spool | undefined, from: Json |
     },
     expect: (records) => {
       tally.expected = records;
+    },
+    leaveOut: (records) => {
+      tally.left_out += records;
+    },
+    behind: (measure) => {
+      tally.behind = measure;
     },
   };
 }

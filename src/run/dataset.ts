@@ -1,4 +1,5 @@
 import { copyFile } from 'node:fs/promises';
+import type { Lag } from '../collectors/collector.ts';
 import type { Spool } from '../envelope/spool.ts';
 import { asCollectError, CollectError, type Problem, problemOf } from '../errors.ts';
 import type { Client, ClientSettings } from '../http/client.ts';
@@ -133,18 +134,31 @@ export function runDataset(run: Run, planned: PlannedDataset, means: Means): Com
         : await store(run, dataset, came, { ...means, span });
     const facts = factsOf(dataset, tally, started);
     const resumed = journal.left.mark === undefined && whole === undefined ? {} : { resumed: true as const };
-    const settled = { ...facts, ...outcome, ...resumed } satisfies DatasetResult;
     // What waits in the outbox comes to its store without the vendor.
-    if (settled.stores.every(({ error, waits }) => error === undefined || waits === true)) {
-      await cursor.move();
-      if (!('error' in came)) journal.result(settled);
-    }
+    const moves = outcome.stores.every(({ error, waits }) => error === undefined || waits === true);
+    if (moves) await cursor.move();
+    const ended = { ...facts, ...outcome, ...resumed } satisfies DatasetResult;
+    const kept = moves && !('error' in came);
+    if (kept) journal.result(ended);
+    const settled: DatasetResult = { ...ended, ...(await lagOf(run, dataset, tally, kept)) };
     options.progress.end(dataset.tag, settled.verdict);
     tell(options.log, settled);
     endSpan(span, settled);
     return settled;
   });
   return { coming, result };
+}
+
+/** How far behind reading is now; what stands in the way of knowing is no fault of the data. */
+async function lagOf({ options }: Run, { tag }: PlannedDataset, tally: Tally, moved: boolean) {
+  try {
+    const lag = await tally.behind?.(moved);
+    return lag === undefined ? {} : { lag };
+  } catch (thrown) {
+    const { message } = asCollectError(thrown);
+    options.log('WARNING', 'dataset.warning', `${tag}: how far behind it is was not measured: ${message}`, { tag });
+    return {};
+  }
 }
 
 function endSpan(span: Span, { verdict, records, pages, requests, retries, waited_ms, bytes, reason }: DatasetResult) {
@@ -162,7 +176,8 @@ async function collected(
   const { whole } = journal.left;
   if (whole !== undefined) {
     cursor.save(whole.cursor ?? null);
-    Object.assign(tally, { pages: whole.pages, records: whole.spool.records, expected: whole.expected });
+    const { pages, expected, left_out = 0 } = whole;
+    Object.assign(tally, { pages, records: whole.spool.records, expected, left_out });
     return collectedFrom(whole.spool, whole.expected);
   }
   return collect({
@@ -305,6 +320,7 @@ function factsOf(dataset: PlannedDataset, tally: Tally, started: number) {
     bytes: tally.bytes,
     duration_ms: Date.now() - started,
     ...(tally.expected === undefined ? {} : { expected: tally.expected }),
+    ...(tally.left_out === 0 ? {} : { left_out: tally.left_out }),
   };
 }
 
@@ -324,10 +340,18 @@ function cursorOf({ plan, options }: Run, { tag }: PlannedDataset): SavedCursor 
   };
 }
 
+function lagText(tag: string, { bytes, lines, seconds }: Lag): string {
+  const counted = lines === undefined ? '' : `, ${lines} lines`;
+  return `${tag}: ${bytes} bytes${counted}${seconds === undefined ? '' : `, ${seconds} s`} behind`;
+}
+
 function tell(log: Log, result: DatasetResult): void {
   const { tag, verdict, records, reason } = result;
-  const facts = { tag, verdict, records, duration_ms: result.duration_ms };
-  if (reason === undefined) log('INFO', `dataset.${verdict}`, `${tag}: ${verdict}, ${records} records`, facts);
+  const { left_out = 0, lag } = result;
+  const without = left_out === 0 ? '' : `, ${left_out} left out by the settings`;
+  const facts = { tag, verdict, records, duration_ms: result.duration_ms, ...(left_out === 0 ? {} : { left_out }) };
+  if (reason === undefined)
+    log('INFO', `dataset.${verdict}`, `${tag}: ${verdict}, ${records} records${without}`, facts);
   else {
     const mend = result.mend === undefined ? '' : `. To mend: ${result.mend}`;
     log('ERROR', `dataset.${verdict}`, `${tag}: ${verdict}: ${result.title}: ${reason}${mend}`, {
@@ -335,6 +359,7 @@ function tell(log: Log, result: DatasetResult): void {
       reason,
     });
   }
+  if (lag !== undefined) log(lag.bytes > 0 ? 'INFO' : 'DEBUG', 'dataset.lag', lagText(tag, lag), { tag, ...lag });
   if (result.drift !== undefined) {
     log('WARNING', 'dataset.drift', `${tag}: fields changed: ${driftText(result.drift)}`, { tag, drift: result.drift });
   }

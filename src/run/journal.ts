@@ -22,6 +22,8 @@ export interface Whole {
   readonly spool: Spool;
   readonly pages: number;
   readonly expected?: number | undefined;
+  /** Records that the settings leave out. */
+  readonly left_out?: number;
   /** Where reading events goes on next time. */
   readonly cursor?: Json;
 }

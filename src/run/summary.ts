@@ -1,3 +1,4 @@
+import type { Lag } from '../collectors/collector.ts';
 import type { Problem } from '../errors.ts';
 import type { Drift } from '../report/drift.ts';
 import type { Delivery } from './deliver.ts';
@@ -15,6 +16,10 @@ export interface DatasetResult {
   readonly cause?: 'failed' | 'denied' | 'quarantined';
   readonly records: number;
   readonly expected?: number;
+  /** Records that the settings leave out. */
+  readonly left_out?: number;
+  /** How far reading was behind what was written, once the stores had it. */
+  readonly lag?: Lag;
   readonly pages: number;
   readonly requests: number;
   readonly retries: number;
@@ -64,7 +69,11 @@ export interface RunSummary {
 
 /** Whether a run brought nothing and all is well. */
 export function isIdle({ exit_code, datasets, problems }: RunSummary): boolean {
-  return exit_code === 0 && problems.length === 0 && datasets.every(({ verdict }) => verdict === 'empty');
+  return (
+    exit_code === 0 &&
+    problems.length === 0 &&
+    datasets.every(({ verdict, left_out = 0 }) => verdict === 'empty' && left_out === 0)
+  );
 }
 
 /** What decides the exit code beside the datasets. */
