@@ -191,7 +191,8 @@ async function relation(file: LogFile, known: Known): Promise<'on' | 'short' | '
 /** What of a log was not read yet. */
 export async function planOf(files: readonly LogFile[], known: readonly Known[]): Promise<Plan> {
   const places = new Map<LogFile, Known>();
-  const left = new Set(known);
+  // Of what nothing was read there is but an inode, which may be another file's by now.
+  const left = new Set(known.filter(({ packed, headLength }) => packed > 0 || headLength > 0));
   const take = (file: LogFile, found: Known) => {
     places.set(file, found);
     left.delete(found);

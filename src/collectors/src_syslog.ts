@@ -177,10 +177,11 @@ function fingerprintOf(log: string, start: Buffer): string {
     .digest('hex');
 }
 
+/** Refuses what is mostly no text. A hole of NUL bytes is what a crash leaves in one: the longest does not count. */
 function assertText({ path, start }: LogFile): void {
-  // Holes of NUL bytes are what a crash leaves in a text file; a file that begins with one is still told by its rest.
-  const strange = start.filter((byte) => byte < 9 || (byte > 13 && byte < 32 && byte !== 27)).length;
-  if (strange <= start.length * 0.3) return;
+  const hole = Math.max(0, ...(start.toString('latin1').match(/\0+/g) ?? []).map(({ length }) => length));
+  const strange = start.filter((byte) => byte < 9 || (byte > 13 && byte < 32 && byte !== 27)).length - hole;
+  if (start.length === 0 || (start.length > hole && strange <= (start.length - hole) * 0.3)) return;
   throw new CollectError('config', `${path} is no text file`, {
     mend: 'leave it out of SYSLOG_PATHS; a systemd journal is read through rsyslog',
   });
