@@ -88,8 +88,10 @@ function commandLine(ending: Ending): Command {
     .addOption(outputs(['table', 'json', 'markdown']))
     .action((source, options) => ending(import('./commands/drain.ts').then(({ drain }) => drain(source, options))));
 
-  chosen(program.command('watch').description('collect again and again, every active collector by itself, for ever'))
-    .option('--config <file>', 'file of bridges: what runs when; also an older config.json as it is')
+  const watching = program
+    .command('watch')
+    .description('collect again and again, every active collector by itself, for ever');
+  chosen(watching, 'configuration file, or file of bridges: what runs when; also an older config.json as it is')
     .option('--every <duration>', 'how long to wait behind a run, such as 30m; default 1h', duration)
     .option('--fail-every <duration>', 'how long behind a run that was not complete; default 5m', duration)
     .addOption(new Option('--cron <expression>', "when to run instead, such as '15 * * * *'").conflicts('every'))
@@ -243,10 +245,10 @@ function fleet(program: Command, ending: Ending): void {
 }
 
 /** Flags of commands that read the environment. */
-function environment(command: Command): Command {
+function environment(command: Command, config = CONFIG): Command {
   return command
     .option('--env-file <path>', 'read variables from this file (repeatable); default .env if it is there', many, [])
-    .option('--config <file>', CONFIG)
+    .option('--config <file>', config)
     .option('--tenancy <name>', 'value of %TENANCY')
     .option('-q, --quiet', 'only warnings and errors')
     .option('-v, --verbose', 'every detail')
@@ -256,8 +258,8 @@ function environment(command: Command): Command {
 }
 
 /** Flags of commands that choose datasets as well. */
-function chosen(command: Command): Command {
-  return environment(command)
+function chosen(command: Command, config = CONFIG): Command {
+  return environment(command, config)
     .option('--only <names>', 'only these: okta, okta.users, okta_users, globs (repeatable, comma-separated)', many, [])
     .option('--exclude <names>', 'but not these; wins over --only', many, []);
 }

@@ -1,14 +1,17 @@
-import { loadEnvironment, lookUp } from '../config/environment.ts';
+import { lookUp } from '../config/environment.ts';
 import { programAliases } from '../config/program.ts';
 import { table } from '../report/tables.ts';
 import { programOf } from '../run/activate.ts';
 import { BEAT_LASTS, type Beat, readBeat } from '../run/beat.ts';
 import { assertSafe } from '../templating/template.ts';
+import { bridgesApart } from './bridged.ts';
+import { openEnvironment } from './session.ts';
 import type { WatchFlags } from './watch.ts';
 
 /** Tells whether a watch gives signs of life: exit code 0, or 3. */
-export async function health(flags: Pick<WatchFlags, 'envFile' | 'tenancy' | 'output'>): Promise<number> {
-  const environment = loadEnvironment(flags.envFile);
+export async function health(given: Pick<WatchFlags, 'envFile' | 'config' | 'tenancy' | 'output'>): Promise<number> {
+  const { flags } = await bridgesApart(given);
+  const environment = await openEnvironment(flags);
   const program = programOf(environment, []);
   const tenancy = flags.tenancy ?? lookUp(environment, 'TENANCY', programAliases)?.value ?? program.TENANCY;
   assertSafe('TENANCY', tenancy);

@@ -1,6 +1,6 @@
 import { hostname } from 'node:os';
 import pLimit, { type LimitFunction } from 'p-limit';
-import { type Environment, loadEnvironment } from '../config/environment.ts';
+import type { Environment } from '../config/environment.ts';
 import { asCollectError, ConfigError } from '../errors.ts';
 import { type Log, problemLine } from '../report/log.ts';
 import { silent } from '../report/progress.ts';
@@ -17,16 +17,17 @@ import { isIdle, type RunSummary } from '../run/summary.ts';
 import { beating, keepGoing } from '../run/watch.ts';
 import { runPlan } from '../run/wrapper.ts';
 import { version } from '../version.ts';
+import { bridgesApart } from './bridged.ts';
 import { exitCodeOf, problemsOf } from './fail.ts';
 import { type Interruption, listenForSignals } from './interruption.ts';
 import { openReporting, type Reporting } from './reporting.ts';
-import { openSecretSession, type Session, type SessionFlags, useColour } from './session.ts';
+import { openEnvironment, openSecretSession, type Session, type SessionFlags, useColour } from './session.ts';
 
 /** Flags of `watch`. */
 export interface WatchFlags extends SessionFlags {
   readonly only: readonly string[];
   readonly exclude: readonly string[];
-  /** File of the bridges. */
+  /** File of the bridges, or the configuration file. */
   readonly config?: string;
   /** Seconds behind a run. */
   readonly every?: number;
@@ -43,9 +44,10 @@ export interface WatchFlags extends SessionFlags {
 }
 
 /** Collects again and again, every active collector by itself, until a signal; returns the exit code. */
-export async function watch(flags: WatchFlags): Promise<number> {
-  const own = loadEnvironment(flags.envFile);
-  const path = flags.config ?? programOf(own, []).CYBER_COLLECT_WATCH_CONFIG;
+export async function watch(given: WatchFlags): Promise<number> {
+  const { flags, bridges } = await bridgesApart(given);
+  const own = await openEnvironment(flags);
+  const path = bridges ?? programOf(own, []).CYBER_COLLECT_WATCH_CONFIG;
   const file = path === undefined ? NO_FILE : await fileOf(path, own);
   const named = file.bridges.flatMap(({ only }) => only);
   const session = await openRound({ flags, file }, [...flags.only, ...named], own);
@@ -96,9 +98,10 @@ interface Wish {
 async function openRound(
   { flags, file }: Pick<Wish, 'flags' | 'file'>,
   only: readonly string[],
-  environment = loadEnvironment(flags.envFile),
+  environment?: Environment,
 ): Promise<Session> {
-  const session = await openSecretSession({ ...flags, only }, withFile(environment, file));
+  const set = environment ?? (await openEnvironment(flags));
+  const session = await openSecretSession({ ...flags, only }, withFile(set, file));
   session.progress.stop();
   return session;
 }

@@ -88,10 +88,10 @@ export const programShape = {
     integer(20, 1, 100),
   ),
   CYBER_COLLECT_WATCH_CONFIG: setting('File of the bridges of watch, such as config.json', optional()),
-  CYBER_COLLECT_WATCH_EVERY: setting('How long watch waits behind a run, such as 1h', duration()),
+  CYBER_COLLECT_WATCH_EVERY: setting('How long watch waits behind a run, such as 1h', duration().optional()),
   CYBER_COLLECT_WATCH_FAIL_EVERY: setting(
     'How long watch waits behind a run that was not complete, such as 5m',
-    duration(),
+    duration().optional(),
   ),
   CYBER_COLLECT_WATCH_CRON: setting('When watch runs, as a cron expression', optional()),
   CYBER_COLLECT_WATCH_TIME_ZONE: setting('Time zone of cron expressions, such as Europe/Madrid', optional()),

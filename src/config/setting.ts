@@ -124,21 +124,6 @@ export function seconds(fallback = 0) {
     .default(fallback);
 }
 
-const UNITS: Readonly<Record<string, number>> = { '': 1, s: 1, m: 60, h: 3600, d: 86_400 };
-
-/** A duration such as `90s`, `30m` or `6h`, in seconds. */
-export function duration() {
-  const written = /^(\d+(?:\.\d+)?)([smhd]?)$/;
-  return z
-    .string()
-    .regex(written, 'must be a duration such as 90s, 30m or 6h')
-    .transform((value) => {
-      const [, amount, unit = ''] = written.exec(value) ?? [];
-      return Number(amount) * (UNITS[unit] ?? 1);
-    })
-    .optional();
-}
-
 /** `true` or `false` (also 1, 0, yes, no). */
 export function flag(fallback = false) {
   return z

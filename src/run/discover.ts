@@ -83,11 +83,6 @@ export async function discover(environment: Environment, only: readonly string[]
   return (await openIndex(environment)).rooms(environment, only);
 }
 
-async function cardsOfHouse(): Promise<Cards> {
-  const [collectors, stores] = await Promise.all([discoverCollectors(), discoverStores()]);
-  return { collectors: collectors.map(cardOf), stores: stores.map(cardOf) };
-}
-
 /**
  * Makes the cards of the house; part of the build.
  * @public
