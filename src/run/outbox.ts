@@ -1,5 +1,6 @@
-import { copyFile, link, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { copyFile, link, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import pLimit, { type LimitFunction } from 'p-limit';
 import type { Spool } from '../envelope/spool.ts';
 import { asCollectError, CollectError } from '../errors.ts';
 import type { Dataset } from '../stores/store.ts';
@@ -48,7 +49,8 @@ export function openOutbox(state: State, tenancy: string, most: number): Outbox 
   async function waiting(store: string): Promise<readonly Waiting[]> {
     const names = await readdir(place(store)).catch(() => []);
     const entries = names.filter((name) => !name.endsWith('.tmp')).sort();
-    return Promise.all(entries.map(async (name) => waitingOf(join(place(store), name))));
+    const found = await Promise.all(entries.map((name) => unlessGone(join(place(store), name), waitingOf)));
+    return found.filter((entry) => entry !== undefined);
   }
   async function all(): Promise<readonly Waiting[]> {
     const stores = await readdir(join(state.folder, 'outbox', tenancy)).catch(() => []);
@@ -81,20 +83,41 @@ export function openOutbox(state: State, tenancy: string, most: number): Outbox 
       await writeFile(join(`${folder}.tmp`, FACTS), JSON.stringify(dataset), { mode: 0o600 });
       await rename(`${folder}.tmp`, folder);
     },
-    async deliver(store, chosen = () => true) {
-      const entries = await waiting(store.name);
-      const wanted = entries.filter(chosen);
-      for (const [n, entry] of wanted.entries()) {
-        try {
-          await hand(store, await keptIn(entry.folder));
-          await rm(entry.folder, { recursive: true, force: true });
-        } catch (thrown) {
-          return { delivered: n, left: entries.length - n, error: asCollectError(thrown) };
+    deliver: (store, chosen = () => true) =>
+      turnOf(place(store.name))(async () => {
+        const entries = await waiting(store.name);
+        const wanted = entries.filter(chosen);
+        for (const [n, entry] of wanted.entries()) {
+          try {
+            const kept = await unlessGone(entry.folder, keptIn);
+            if (kept !== undefined) await hand(store, kept);
+            await rm(entry.folder, { recursive: true, force: true });
+          } catch (thrown) {
+            return { delivered: n, left: entries.length - n, error: asCollectError(thrown) };
+          }
         }
-      }
-      return { delivered: wanted.length, left: entries.length - wanted.length };
-    },
+        return { delivered: wanted.length, left: entries.length - wanted.length };
+      }),
   };
+}
+
+const turns = new Map<string, LimitFunction>();
+
+/** Runs of this process that go on side by side hand over what waits for a store one behind the other. */
+function turnOf(place: string): LimitFunction {
+  const turn = turns.get(place) ?? pLimit(1);
+  turns.set(place, turn);
+  return turn;
+}
+
+/** What is known of an entry; undefined where another run has delivered it meanwhile. */
+async function unlessGone<T>(folder: string, read: (folder: string) => Promise<T>): Promise<T | undefined> {
+  try {
+    return await read(folder);
+  } catch (error) {
+    if ((await stat(folder).catch(() => undefined)) !== undefined) throw error;
+    return undefined;
+  }
 }
 
 /** What waits for a store. */

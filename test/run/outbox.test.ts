@@ -1,10 +1,17 @@
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
+import pLimit from 'p-limit';
 import { afterEach, describe, expect, test } from 'vitest';
 import { replay } from '../../src/commands/replay.ts';
 import { schemas } from '../../src/report/schemas.ts';
+import type { OpenStore } from '../../src/run/deliver.ts';
+import { openOutbox } from '../../src/run/outbox.ts';
+import { openState } from '../../src/run/state.ts';
 import { type RunningVendor, startVendor, type VendorOptions } from '../../src/simulator/vendor.ts';
 import okta from '../../src/simulator/vendor_okta.ts';
+import type { Dataset } from '../../src/stores/store.ts';
+import { datasetOf } from '../support/dataset.ts';
 import { collectOnce, resultOf, sessionOf, stateOf, temporaryFolder } from '../support/run.ts';
 
 const started: RunningVendor[] = [];
@@ -112,6 +119,27 @@ describe('a store that does not take a dataset', () => {
     expect(delivery?.waits).toBeUndefined();
     expect(delivery?.error).toContain('the outbox has no room');
   });
+});
+
+test('runs side by side hand over what waits for a store once', async () => {
+  const folder = await temporaryFolder();
+  const state = await openState(stateOf(folder));
+  const [one, two] = [1, 2].map(() => openOutbox(state, 'default', 2 ** 30));
+  for (const id of [1, 2, 3]) await one?.add('file', await datasetOf(folder, [`{"id":${id}}`], { tag: `okta_${id}` }));
+  const written: string[] = [];
+  const write = async ({ tag }: Dataset) => {
+    written.push(tag);
+    await setImmediate();
+    return { at: tag, records: 1 };
+  };
+  const nothing = Promise.resolve({ delivered: 0, left: 0 });
+  const store: OpenStore = { name: 'file', sink: { write }, turn: pLimit(1), caughtUp: nothing };
+  const delivered = await Promise.all([one?.deliver(store), two?.deliver(store)]);
+  expect(delivered).toEqual([
+    { delivered: 3, left: 0 },
+    { delivered: 0, left: 0 },
+  ]);
+  expect(written.toSorted()).toEqual(['okta_1', 'okta_2', 'okta_3']);
 });
 
 test('a store that is not configured is named, with those that are', async () => {
