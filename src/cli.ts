@@ -53,8 +53,11 @@ function commandLine(ending: Ending): Command {
     .addOption(outputs(['table', 'json', 'markdown']))
     .action((options) => ending(import('./commands/list.ts').then(({ list }) => list(options))));
 
-  environment(program.command('explain').description('one dataset: endpoint, permission, paging, tag, targets'))
-    .argument('<name>', 'a collector, or a dataset such as okta.users')
+  environment(
+    program.command('explain').description('one dataset: endpoint, permission, paging, tag, targets; or the settings'),
+    new Option('--config [file]', `${CONFIG}; alone: show every setting and where it comes from`),
+  )
+    .argument('[name]', 'a collector, or a dataset such as okta.users')
     .addOption(outputs(['table', 'json', 'markdown']))
     .action((name, options) => ending(import('./commands/explain.ts').then(({ explain }) => explain(name, options))));
 
@@ -91,7 +94,8 @@ function commandLine(ending: Ending): Command {
   const watching = program
     .command('watch')
     .description('collect again and again, every active collector by itself, for ever');
-  chosen(watching, 'configuration file, or file of bridges: what runs when; also an older config.json as it is')
+  const bridges = 'configuration file, or file of bridges: what runs when; also an older config.json as it is';
+  chosen(watching, new Option('--config <file>', bridges))
     .option('--every <duration>', 'how long to wait behind a run, such as 30m; default 1h', duration)
     .option('--fail-every <duration>', 'how long behind a run that was not complete; default 5m', duration)
     .addOption(new Option('--cron <expression>', "when to run instead, such as '15 * * * *'").conflicts('every'))
@@ -245,10 +249,10 @@ function fleet(program: Command, ending: Ending): void {
 }
 
 /** Flags of commands that read the environment. */
-function environment(command: Command, config = CONFIG): Command {
+function environment(command: Command, config = new Option('--config <file>', CONFIG)): Command {
   return command
     .option('--env-file <path>', 'read variables from this file (repeatable); default .env if it is there', many, [])
-    .option('--config <file>', config)
+    .addOption(config)
     .option('--tenancy <name>', 'value of %TENANCY')
     .option('-q, --quiet', 'only warnings and errors')
     .option('-v, --verbose', 'every detail')
@@ -258,7 +262,7 @@ function environment(command: Command, config = CONFIG): Command {
 }
 
 /** Flags of commands that choose datasets as well. */
-function chosen(command: Command, config = CONFIG): Command {
+function chosen(command: Command, config?: Option): Command {
   return environment(command, config)
     .option('--only <names>', 'only these: okta, okta.users, okta_users, globs (repeatable, comma-separated)', many, [])
     .option('--exclude <names>', 'but not these; wins over --only', many, []);

@@ -5,6 +5,7 @@ import { z } from 'zod';
 import { type Collector, tagOf } from '../collectors/collector.ts';
 import { programShape } from '../config/program.ts';
 import { defaultOf, factsOf, isRequired, type Shape } from '../config/setting.ts';
+import { configSchema } from '../report/config_schema.ts';
 import { events } from '../report/events.ts';
 import { schemas } from '../report/schemas.ts';
 import { table } from '../report/tables.ts';
@@ -50,6 +51,7 @@ async function pages(program: Command): Promise<ReadonlyMap<string, string>> {
       `docs/schemas/${name}.json`,
       schemaPage(schema),
     ]),
+    ['docs/schemas/config.json', `${JSON.stringify(configSchema(collectors, stores), null, 2)}\n`],
     ...collectors.map((collector): [string, string] => [
       `docs/collectors/${collector.name}.md`,
       collectorPage(collector),

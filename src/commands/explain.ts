@@ -14,8 +14,21 @@ export interface ExplainFlags extends SessionFlags {
   readonly output: Output;
 }
 
-/** Tells all there is to know of a collector's datasets: the older tool's `meta()`. Returns the exit code. */
-export async function explain(name: string, flags: ExplainFlags): Promise<number> {
+/**
+ * Tells all there is to know of a collector's datasets: the older tool's `meta()`; with a bare `--config`, where each
+ * variable comes from. Returns the exit code.
+ */
+export async function explain(name: string | undefined, flags: ExplainFlags): Promise<number> {
+  if (flags.config === true || (name === undefined && flags.config !== undefined)) {
+    return (await import('./configuration.ts')).configuration(name, flags);
+  }
+  if (name === undefined) {
+    throw new CollectError('config', 'explain needs a name', { mend: 'write explain okta.users, or explain --config' });
+  }
+  return explainDatasets(name, flags);
+}
+
+async function explainDatasets(name: string, flags: ExplainFlags): Promise<number> {
   const { environment, rooms, print, progress } = await openSession({ ...flags, only: [name] });
   const { collectors, stores, idle } = rooms;
   progress.stop();

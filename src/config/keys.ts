@@ -1,6 +1,6 @@
 import { managersShape } from './managers.ts';
 import { programShape } from './program.ts';
-import { choice, duration, factsOf, flag, integer, list, optional, type Shape, setting } from './setting.ts';
+import { choice, duration, factsOf, flag, integer, list, type Shape, setting } from './setting.ts';
 
 /** A room, as far as a file names its variables. */
 export interface Declared {
@@ -117,6 +117,3 @@ export function isSecret(shape: Shape, name: string): boolean {
   const type = shape[name];
   return type !== undefined && factsOf(type).secret;
 }
-
-/** What `$schema` may say. */
-export const schemaSetting = setting('Where the schema of this file is, for editors', optional());

@@ -52,11 +52,11 @@ export const programShape = {
   ),
   COLLECTORS_PATH: setting(
     'Folders of collectors of your own, files called src_NAME.js or .ts, separated by commas',
-    optional(),
+    list().optional(),
   ),
   STORES_PATH: setting(
     'Folders of stores of your own, files called store_NAME.js or .ts, separated by commas',
-    optional(),
+    list().optional(),
   ),
   CYBER_COLLECT_QUEUE: secret(
     'Where the runs of a fleet are queued: redis://, rediss:// or postgres://; for the commands fleet and worker alone',

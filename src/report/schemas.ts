@@ -143,6 +143,18 @@ export const schemas = {
       docs: text,
     }),
   ),
+  settings: z.strictObject({
+    file: text.optional().describe('The configuration file'),
+    variables: z.array(
+      z.strictObject({
+        name: text,
+        unit: text.describe('What it is for: the program, run, or a room'),
+        value: text.describe('[secret] in place of a secret'),
+        from: text.describe('flag, environment, an env file, a place in the configuration file, or default'),
+        secret: z.boolean(),
+      }),
+    ),
+  }),
   replay: z.strictObject({
     tenancy: text,
     stores: z.array(z.strictObject({ store: text, delivered: count, left: count, error: text.optional() })),

@@ -1,16 +1,6 @@
 import { type Environment, isShared, layered, type Origin, processEnvironment } from '../config/environment.ts';
 import type { ConfigFile, Section, Value } from '../config/file.ts';
-import {
-  fileShape,
-  isSecret,
-  mainOf,
-  pathIn,
-  programKeys,
-  type RoomKind,
-  roomKeys,
-  runShape,
-  schemaSetting,
-} from '../config/keys.ts';
+import { fileShape, isSecret, mainOf, pathIn, programKeys, type RoomKind, roomKeys, runShape } from '../config/keys.ts';
 import { REFERENCE } from '../config/managers.ts';
 import { programAliases } from '../config/program.ts';
 import { formOf, type Shape, type Values } from '../config/setting.ts';
@@ -143,7 +133,7 @@ function unknownIn(file: ConfigFile, cards: Cards): readonly Problem[] {
 }
 
 function wrongSchema({ file, problems }: Reading, value: Value): readonly Found[] {
-  if (!schemaSetting.safeParse(textOf(value)).success || value.kind !== 'text')
+  if (value.kind !== 'text')
     problems.push(configProblem(whereOf(file, '$schema', value.line), 'must be text', 'write the URL of a schema'));
   return [];
 }
