@@ -202,6 +202,15 @@ function beginnings(program: Command, ending: Ending): void {
     .option('--file <path>', 'where the variables go', '.env')
     .option('--append', 'add to that file what it does not say yet')
     .action((options) => ending(import('./commands/init.ts').then(({ init }) => init(options))));
+  program
+    .command('new')
+    .description('write a collector or store of your own that works, with its test')
+    .addArgument(new Argument('<kind>').choices(['collector', 'store']))
+    .argument('<name>', 'its name, as acme_cloud')
+    .option('--js', 'in JavaScript, for a folder of your own')
+    .action((kind, name, options) =>
+      ending(import('./commands/new.ts').then(({ newRoom }) => newRoom(kind, name, options))),
+    );
 }
 
 /** Commands over the queues of a fleet. */

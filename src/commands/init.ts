@@ -162,6 +162,7 @@ function tenancyFrom(text: string): string {
     'config',
     'the tenancy holds characters that shells and files of variables take for their own',
     {
+      title: 'Configuration not valid',
       mend: 'use letters, digits, spaces and . _ + @ % -',
     },
   );
