@@ -392,7 +392,7 @@ describe('files', () => {
       ['"type":"date_histogram"', '"type":"histograms"'],
       ['"legendFormat"', '"legend"'],
     ] as const;
-    const faults = wrong.map(([right, other]) => whole.replace(right, other));
+    const faults = wrong.map(([right, other]) => whole.replaceAll(right, other));
     expect(faults).not.toContain(whole);
     const said: string[] = [];
     for (const text of [whole, ...faults]) {
@@ -400,7 +400,7 @@ describe('files', () => {
       said.push(await compiled(source));
     }
     expect(said[0]).toBe('');
-    expect(said.filter((one) => one.includes('error TS'))).toHaveLength(faults.length);
+    expect(said.slice(1).map((one) => one.includes('error TS'))).toEqual(faults.map(() => true));
   });
 
   /** What the compiler says of a file. */
