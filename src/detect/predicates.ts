@@ -7,7 +7,14 @@ import { ANY, dashed, fold, type Piece, piecesOf, wildcardTest } from './wildcar
 
 const { RE2JS } = await import('re2js');
 
-/** Whether one value of a field is as a rule says; `text` is what it reads as, in one case unless the rule minds. */
+/** A value of a field: as it is, as text, and as text in one case; no text of what is null, an object, or not there. */
+interface Read {
+  readonly raw: unknown;
+  readonly text?: string;
+  readonly folded?: string;
+}
+
+/** Whether one value of a field is as a rule says; `text` is in one case unless the rule minds. */
 type Test = (text: string | undefined, raw: unknown) => boolean;
 
 /** A value as YAML has it, whole numbers with all their digits. */
@@ -51,20 +58,28 @@ export function itemOf(key: string, value: unknown): Holds {
   const folds = !modifiers.includes('cased') && kind !== 're';
   const all = modifiers.includes('all');
   return (event, told) => {
-    const raws = field === '' ? leavesOf(event) : fieldOf(event, field);
-    const read = raws.map((raw) => [readOf(raw, folds), raw] as const);
-    const meets = (test: Test) => read.some(([text, raw]) => test(text, raw));
-    const held = all ? tests.every(meets) : tests.some(meets);
-    if (held) told?.add(field);
-    return held;
+    const read = field === '' ? leavesOf(event) : fieldOf(event, field);
+    for (const test of tests) {
+      if (meets(test, read, folds) === all) continue;
+      if (all) return false;
+      told?.add(field);
+      return true;
+    }
+    if (all) told?.add(field);
+    return all;
   };
+}
+
+function meets(test: Test, read: readonly Read[], folds: boolean): boolean {
+  for (const { raw, text, folded } of read) if (test(folds ? folded : text, raw)) return true;
+  return false;
 }
 
 /** The modifier that says what the values are, or 'string'. */
 function kindOf(modifiers: readonly string[]): string {
   for (const modifier of modifiers) {
     if (modifier === 'neq') throw new SyntaxError("the modifier 'neq' is not supported; say it with 'not'");
-    const known = modifier in JOINS || modifier in FLAGS || STRING.includes(modifier);
+    const known = [JOINS, FLAGS].some((names) => Object.hasOwn(names, modifier)) || STRING.includes(modifier);
     if (!known) throw new SyntaxError(`the modifier '${modifier}' is not supported`);
   }
   const [kind = 'string'] = modifiers.filter((modifier) => modifier in JOINS);
@@ -209,7 +224,8 @@ function existing(field: string, values: readonly Value[]): Holds {
 
 function referring(field: string, values: readonly Value[], modifiers: readonly string[]): Holds {
   const folds = !modifiers.includes('cased');
-  const read = (event: Event, name: string) => fieldOf(event, name).flatMap((raw) => readOf(raw, folds) ?? []);
+  const read = (event: Event, name: string) =>
+    fieldOf(event, name).flatMap(({ text, folded }) => (folds ? folded : text) ?? []);
   const parts = values.map((value): Holds => {
     if (typeof value !== 'string' || value === '') throw new SyntaxError("the value of 'fieldref' is a field's name");
     return (event, told) => {
@@ -227,10 +243,24 @@ function referring(field: string, values: readonly Value[], modifiers: readonly 
 
 // Events
 
+/** What was read of the event that was last asked about, since many rules ask about one. */
+let last: { readonly event: Event; readonly fields: Map<string, readonly Read[]> } | undefined;
+
+function remembered(event: Event, field: string, values: () => readonly unknown[]): readonly Read[] {
+  if (last?.event !== event) last = { event, fields: new Map() };
+  const known = last.fields.get(field);
+  if (known !== undefined) return known;
+  const read = values().map(readOf);
+  last.fields.set(field, read);
+  return read;
+}
+
 /** The values of a field: in objects below it by dots, of lists each; where it is not there or empty, one undefined. */
-function fieldOf(event: Event, field: string): readonly unknown[] {
-  const values = found(event, field).flat(Number.POSITIVE_INFINITY);
-  return values.length === 0 ? [undefined] : values;
+function fieldOf(event: Event, field: string): readonly Read[] {
+  return remembered(event, field, () => {
+    const values = found(event, field).flat(Number.POSITIVE_INFINITY);
+    return values.length === 0 ? [undefined] : values;
+  });
 }
 
 /** What stands at a path, of a list in each; names that hold dots are found as well. */
@@ -246,18 +276,21 @@ function found(value: unknown, path: string): readonly unknown[] {
 }
 
 /** Every value of an event that is no object or list. */
-function leavesOf(event: Event): readonly unknown[] {
-  const leaves: unknown[] = [];
-  const open: unknown[] = [event];
-  while (open.length > 0) {
-    const value = open.pop();
-    if (typeof value === 'object' && value !== null) for (const one of Object.values(value)) open.push(one);
-    else leaves.push(value);
-  }
-  return leaves;
+function leavesOf(event: Event): readonly Read[] {
+  return remembered(event, '', () => {
+    const leaves: unknown[] = [];
+    const open: unknown[] = [event];
+    while (open.length > 0) {
+      const value = open.pop();
+      if (typeof value === 'object' && value !== null) for (const one of Object.values(value)) open.push(one);
+      else leaves.push(value);
+    }
+    return leaves;
+  });
 }
 
-function readOf(raw: unknown, folds: boolean): string | undefined {
-  if (raw === null || !isValue(raw)) return undefined;
-  return folds ? fold(String(raw)) : String(raw);
+function readOf(raw: unknown): Read {
+  if (raw === null || !isValue(raw)) return { raw };
+  const text = String(raw);
+  return { raw, text, folded: fold(text) };
 }

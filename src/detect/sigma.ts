@@ -17,7 +17,7 @@ export interface SigmaRule {
   /** Fields of the event that are worth showing. */
   readonly fields?: readonly string[];
   readonly logsource: Readonly<Record<string, string>>;
-  /** The fields that match, '' for keywords; undefined where the rule does not. */
+  /** The fields that match, '' for keywords; undefined where the rule does not. Events are not to be changed. */
   matches(event: Event): readonly string[] | undefined;
 }
 

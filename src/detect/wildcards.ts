@@ -56,16 +56,40 @@ export function fold(text: string): string {
 
 /** Whether a whole text is as the pieces say; takes time in proportion to the text, whatever the wildcards. */
 export function wildcardTest(pieces: readonly Piece[]): (text: string) => boolean {
-  const runs = runsOf(pieces);
-  const [first = [], ...others] = runs;
+  const [first = [], ...others] = runsOf(pieces);
   const last = others.pop();
-  if (last === undefined) return (text) => forward(text, 0, first) === text.length;
-  return (text) => {
-    let at = forward(text, 0, first);
-    const end = backward(text, text.length, last);
-    for (let n = 0; at >= 0 && n < others.length; n += 1) at = find(text, at, others[n] ?? []);
-    return at >= 0 && at <= end;
-  };
+  if (last === undefined) {
+    const only = plainOf(first);
+    return only === undefined ? (text) => forward(text, 0, first) === text.length : (text) => text === only;
+  }
+  return plainTest(first, others, last) ?? ((text) => isLike(text, first, others, last));
+}
+
+/** The test of what needs no search for wildcards. */
+function plainTest(first: Run, middle: readonly Run[], last: Run): ((text: string) => boolean) | undefined {
+  const [start, end] = [plainOf(first), plainOf(last)];
+  const within = middle.length === 1 ? plainOf(middle[0] ?? []) : undefined;
+  if (start === '' && end === '' && within !== undefined) return (text) => text.includes(within);
+  if (middle.length > 0) return undefined;
+  if (start === '' && end !== undefined) return (text) => text.endsWith(end);
+  return end === '' && start !== undefined ? (text) => text.startsWith(start) : undefined;
+}
+
+/** The text of a run without wildcards. */
+function plainOf(run: Run): string | undefined {
+  return run.every((piece) => typeof piece === 'string') ? run.join('') : undefined;
+}
+
+function isLike(text: string, first: Run, middle: readonly Run[], last: Run): boolean {
+  let at = forward(text, 0, first);
+  if (at < 0) return false;
+  const end = backward(text, text.length, last);
+  if (end < at) return false;
+  for (const run of middle) {
+    at = find(text, at, run);
+    if (at < 0) return false;
+  }
+  return at <= end;
 }
 
 /** What stands between the pieces that may be any text. */

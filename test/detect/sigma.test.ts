@@ -218,6 +218,7 @@ describe('modifiers', () => {
 
   test.each<[string, unknown, string]>([
     ['an unknown one', { 'f|near': 1 }, "the modifier 'near' is not supported"],
+    ['what every object has', { 'f|constructor': 1 }, "the modifier 'constructor' is not supported"],
     ['an empty one', { 'f|': 1 }, "the modifier '' is not supported"],
     ['placeholders', { 'f|expand': '%x%' }, "the modifier 'expand' is not supported"],
     ['neq', { 'f|neq': 1 }, "the modifier 'neq' is not supported; say it with 'not'"],
@@ -360,6 +361,12 @@ describe('what matched', () => {
     expect(rule?.matches({ x: 1, y: 'abc', z: 2 })).toEqual(['x', 'y']);
     expect(rule?.matches({ x: 1, y: 'word', z: 1, w: 1 })).toEqual(['z', 'w', '']);
     expect(rule?.matches({ x: 1, y: 'b', n: 1 })).toBeUndefined();
+  });
+
+  test('is told of each event anew', () => {
+    const { rules } = readSigma(ruleOf({ a: { 'x|contains': 'b' }, condition: 'a' }), 'rule.yml');
+    const events = ['abc', 'xyz', 'b'].map((x) => ({ x }));
+    for (const _ of [1, 2]) expect(events.map((event) => rules[0]?.matches(event))).toEqual([['x'], undefined, ['x']]);
   });
 
   test('is nothing where a rule says only what is not there', () => {
