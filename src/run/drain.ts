@@ -51,6 +51,8 @@ export interface Drained {
   messages: number;
   records: number;
   dead_letters: number;
+  /** Messages that were left behind, where the service tells. */
+  backlog?: number;
 }
 
 interface Drain {
@@ -64,12 +66,15 @@ interface Drain {
   readonly drained: Drained;
   /** When a message has last come, in epoch milliseconds. */
   heard: number;
+  /** When the backlog was last told, and what of it. */
+  told: { readonly at: number; readonly messages: number };
 }
 
 const ENTRY_MS = 5000;
 const MOST_BYTES = 256 * 2 ** 20;
 /** What a drain that has nothing to do looks after. */
 const IDLE_MS = 5000;
+const BACKLOG_MS = 30_000;
 
 /**
  * Takes messages from a subscription into the stores, batch by batch, until the signal, or until nothing comes any
@@ -87,16 +92,17 @@ export async function drain(options: DrainOptions): Promise<Drained> {
   const warn = (message: string) => log('WARNING', 'drain.waits', message);
   const patient = options.idleExit === undefined;
   const consumer = subscribe(pulsar, { topic, subscription, type, signal, patient, warn });
-  const drained = { batches: 0, messages: 0, records: 0, dead_letters: 0 };
+  const drained: Drained = { batches: 0, messages: 0, records: 0, dead_letters: 0 };
   const stores = new Map<string, readonly OpenStore[]>();
   try {
     const home = join(state.folder, 'drain', tenancy, place);
     const claims = await openClaims(home, run, { tenancy, turn: `drain-${place}`, locks });
-    const all: Drain = { options, run, life, claims, consumer, stores, drained, heard: Date.now() };
+    const all: Drain = { options, run, life, claims, consumer, stores, drained, heard: Date.now(), told: NOTHING_TOLD };
     await storesOf(all, tenancy);
     const emptied = await rounds(all);
     const { connection, close } = consumer;
     await close();
+    if (!signal.aborted) await tellBacklog(all, 0);
     // A connection that is closed in order has passed on its acknowledgements.
     if (emptied) await claims.forget(connection(), 0);
     return drained;
@@ -114,6 +120,7 @@ async function rounds(all: Drain): Promise<boolean> {
     for (const pending of await claims.inherit()) await carryOut(all, pending);
     const batch = await gather(all);
     await claims.forget(consumer.connection());
+    await tellBacklog(all, BACKLOG_MS);
     if (batch === 'idle') continue;
     if (batch === 'ended') return !options.signal.aborted;
     const origin = { tenancy: options.tenancy, tag: options.tag, version: options.version, run: all.run };
@@ -123,6 +130,23 @@ async function rounds(all: Drain): Promise<boolean> {
     answer(consumer, batch, new Set(pending?.claim.ids));
   }
   return false;
+}
+
+const NOTHING_TOLD = { at: 0, messages: 0 };
+
+/** Tells how much waits, unless that was told lately, or is nothing still. */
+async function tellBacklog(all: Drain, every: number): Promise<void> {
+  const { pulsar, topic, subscription, log } = all.options;
+  if (Date.now() - all.told.at < every) return;
+  const backlog = await pulsar.backlog(topic, subscription);
+  if (backlog === undefined) return;
+  const { messages, seconds } = backlog;
+  all.drained.backlog = messages;
+  if (messages > 0 || all.told.messages > 0) {
+    const age = seconds === undefined ? '' : `, the oldest for ${seconds} s`;
+    log('INFO', 'drain.backlog', `${messages} messages wait in ${nameOf(topic)}${age}`, { subscription, ...backlog });
+  }
+  all.told = { at: Date.now(), messages };
 }
 
 /** Acknowledges what was stored, and lets the others come again: they will have been stored by whoever took them. */

@@ -4,7 +4,7 @@ import { Agent, type Dispatcher, WebSocket } from 'undici';
 import { programShape } from '../config/program.ts';
 import { assertEncrypted, baseUrl, integer, optional, secret, setting, type Values } from '../config/setting.ts';
 import { CollectError, type ErrorCode } from '../errors.ts';
-import { isObject, type Json, type JsonObject } from '../json.ts';
+import { isObject, type Json, type JsonObject, numberAt } from '../json.ts';
 
 /** What reaches a cluster, whether to write or to read. */
 export const pulsarShape = {
@@ -54,6 +54,13 @@ export interface Endpoint {
   readonly parameters: Readonly<Record<string, string>>;
 }
 
+/** Messages of a subscription that are not acknowledged. */
+export interface Backlog {
+  readonly messages: number;
+  /** Since the oldest of them was published, where the broker tells. */
+  readonly seconds?: number;
+}
+
 /** A cluster's WebSocket service. */
 export interface Pulsar {
   /** Host and port, as a person would look for it. */
@@ -64,6 +71,8 @@ export interface Pulsar {
   connect(endpoint: Endpoint, listener: Listener): Promise<Socket>;
   /** How many partitions a topic has, 0 for none; undefined where the address does not tell. */
   partitions(topic: Topic): Promise<number | undefined>;
+  /** What waits for a subscription; undefined where the address, or the token's role, does not tell. */
+  backlog(topic: Topic, subscription: string): Promise<Backlog | undefined>;
   close(): Promise<void>;
 }
 
@@ -122,6 +131,7 @@ export function pulsarOf(settings: PulsarSettings): Pulsar {
     timeout: settings.STORE_PULSAR_SEND_TIMEOUT_MS,
     connect: (endpoint, listener) => connect({ origin, agent, headers }, endpoint, listener),
     partitions: (topic) => partitionsOf({ origin, agent, headers }, topic),
+    backlog: (topic, subscription) => backlogOf({ origin, agent, headers }, topic, subscription),
     close: () => agent.destroy(),
   };
 }
@@ -233,24 +243,42 @@ function messageOf(data: unknown): JsonObject | undefined {
   }
 }
 
-async function partitionsOf({ origin, agent, headers }: Way, topic: Topic): Promise<number | undefined> {
+/** What the administration says of a topic; undefined where there is none, as behind a WebSocket proxy of its own. */
+async function asked({ origin, agent, headers }: Way, topic: Topic, what: string) {
   const { domain, tenant, namespace, name } = topic;
   const words = [domain, tenant, namespace, name].map(encodeURIComponent).join('/');
   try {
-    const path = `${origin.pathname}/admin/v2/${words}/partitions`.replace('//', '/');
     const { statusCode, body } = await agent.request({
       origin: origin.origin,
-      path,
+      path: `${origin.pathname}/admin/v2/${words}/${what}`.replace('//', '/'),
       method: 'GET',
       headers,
       headersTimeout: ASKED_MS,
     });
-    const found = (await body.json()) as Json;
-    if (statusCode === 404) return 0;
-    return statusCode === 200 && isObject(found) && typeof found.partitions === 'number' ? found.partitions : undefined;
+    return { status: statusCode, found: (await body.json()) as Json };
   } catch {
-    return undefined; // a WebSocket proxy of its own has no such path
+    return undefined;
   }
+}
+
+async function partitionsOf(way: Way, topic: Topic): Promise<number | undefined> {
+  const { status, found } = (await asked(way, topic, 'partitions')) ?? {};
+  if (status === 404) return 0;
+  return status === 200 && isObject(found) && typeof found.partitions === 'number' ? found.partitions : undefined;
+}
+
+async function backlogOf(way: Way, topic: Topic, subscription: string): Promise<Backlog | undefined> {
+  for (const what of ['stats?', 'partitioned-stats?perPartition=false&']) {
+    const { status, found } = (await asked(way, topic, `${what}getEarliestTimeInBacklog=true`)) ?? {};
+    if (status === 404) continue;
+    const subscriptions = status === 200 && isObject(found) && isObject(found.subscriptions) ? found.subscriptions : {};
+    const own = subscriptions[subscription];
+    const messages = numberAt(own, 'msgBacklog');
+    if (messages === undefined) return undefined;
+    const since = numberAt(own, 'earliestMsgPublishTimeInBacklog') ?? 0;
+    return since > 0 ? { messages, seconds: Math.max(0, Math.round((Date.now() - since) / 1000)) } : { messages };
+  }
+  return undefined;
 }
 
 // What can go wrong

@@ -109,9 +109,10 @@ test('records go to their datasets in every store, and nothing is left in the to
     { payload: '[1,"two"]', properties: { tag: '../etc' } },
     ...numbered(0, 3000),
   ]);
-  const { code, stdout } = await launch(folder, topic, ['--once', '--tag', 'queue_events']).ended;
+  const { code, stdout, stderr } = await launch(folder, topic, ['--once', '--tag', 'queue_events']).ended;
   expect(code).toBe(0);
-  expect(JSON.parse(stdout)).toMatchObject({ messages: 3004, records: 3004, dead_letters: 0 });
+  expect(JSON.parse(stdout)).toMatchObject({ messages: 3004, records: 3004, dead_letters: 0, backlog: 0 });
+  expect(stderr).toMatch(/[1-9]\d* messages wait in persistent:\/\/\S+, the oldest for \d+ s/);
   expect(numbersOf(await filed(folder, 'okta_logs'))).toEqual(upTo(3000));
   const [path = ''] = await filesBelow(join(folder, 'events', 'acme', 'okta_logs'));
   expect(await readFile(path, 'utf8')).toMatch(
@@ -123,6 +124,16 @@ test('records go to their datasets in every store, and nothing is left in the to
   expect(await readdir(join(folder, 'state', 'drain', 'default')).then((all) => all.length)).toBe(1);
   const again = await launch(folder, topic, ['--once']).ended;
   expect(JSON.parse(again.stdout)).toMatchObject({ messages: 0, batches: 0 });
+});
+
+test('the backlog of a topic with partitions is that of all of them', async () => {
+  const [folder, topic] = [await temporaryFolder(), newTopic()];
+  expect((await administer('PUT', `persistent/${namespace}/${topic}/partitions`, 3)).status).toBe(204);
+  await ship(topic, numbered(0, 300));
+  const { code, stdout, stderr } = await launch(folder, topic, ['--once']).ended;
+  expect(code).toBe(0);
+  expect(JSON.parse(stdout)).toMatchObject({ messages: 300, backlog: 0 });
+  expect(stderr).toMatch(/[1-9]\d* messages wait in /);
 });
 
 test('a kill at any moment loses and doubles nothing, in files and in a database', async () => {
