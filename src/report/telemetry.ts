@@ -256,6 +256,7 @@ function instruments(meter: Meter): (summary: RunSummary, standing: Standing) =>
   const runs = counter('runs', '{run}', 'Runs, by exit code');
   const datasets = counter('datasets', '{dataset}', 'Datasets, by verdict');
   const records = counter('records', '{record}', 'Records that came');
+  const leftOut = counter('left_out', '{record}', 'Records that the settings left out');
   const requests = counter('requests', '{request}', 'Requests sent to vendors');
   const retries = counter('retries', '{request}', 'Requests sent again');
   const waited = counter('waited', 's', 'Spent waiting for limits or between tries');
@@ -268,6 +269,10 @@ function instruments(meter: Meter): (summary: RunSummary, standing: Standing) =>
     unit: 's',
     description: 'Start of the last run that brought the dataset whole, in seconds since 1970',
   });
+  const lag = meter.createGauge('cyber_collect.dataset.lag', {
+    unit: 'By',
+    description: 'Bytes written behind what was read',
+  });
   const backlog = meter.createGauge('cyber_collect.store.outbox', {
     unit: '{upload}',
     description: 'Uploads that wait for a store',
@@ -278,6 +283,8 @@ function instruments(meter: Meter): (summary: RunSummary, standing: Standing) =>
       const labels = { tenancy, collector, resource, dataset: tag };
       datasets.add(1, { ...labels, verdict });
       records.add(result.records, labels);
+      leftOut.add(result.left_out ?? 0, labels);
+      if (result.lag !== undefined) lag.record(result.lag.bytes, labels);
       requests.add(result.requests, labels);
       retries.add(result.retries, labels);
       waited.add(result.waited_ms / 1000, labels);

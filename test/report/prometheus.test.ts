@@ -1,4 +1,4 @@
-import { mkdir, readdir, readFile, stat } from 'node:fs/promises';
+import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { metricsOf } from '../../src/report/prometheus.ts';
@@ -42,6 +42,21 @@ function parse(text: string): ReadonlyMap<string, number> {
 
 const users = 'tenancy="default",collector="okta",resource="users",dataset="okta_users"';
 const groups = 'tenancy="default",collector="okta",resource="groups",dataset="okta_groups"';
+
+test('what a collector of logs leaves out, and how far behind it is, are metrics too', async () => {
+  const folder = await temporaryFolder();
+  const [log, steps, file] = [join(folder, 'app.log'), join(folder, 'steps.json'), join(folder, 'run.prom')];
+  await writeFile(log, 'one\ntwo\nhalf');
+  await writeFile(steps, '[{"when":{"message":"one"},"drop":true}]');
+  const settings = { SYSLOG_PATHS: log, SYSLOG_TRANSFORM: steps, CYBER_COLLECT_PROMETHEUS_FILE: file };
+  expect((await runIn(folder, settings, ['syslog'])).code).toBe(0);
+  const found = parse(await readFile(file, 'utf8'));
+  const events = '{tenancy="default",collector="syslog",resource="events",dataset="syslog_events"}';
+  expect(found.get(`cyber_collect_dataset_left_out_records${events}`)).toBe(1);
+  expect(found.get(`cyber_collect_dataset_lag_bytes${events}`)).toBe(4);
+  expect(found.get(`cyber_collect_dataset_lag_lines${events}`)).toBe(0);
+  expect(found.get(`cyber_collect_dataset_lag_seconds${events}`)).toBe(0);
+});
 
 test('each run replaces the file; when a dataset last was whole outlives failures and runs of others', async () => {
   const [good, bad, folder] = [await vendorWith(), await vendorWith('403'), await temporaryFolder()];
