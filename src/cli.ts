@@ -113,6 +113,19 @@ function commandLine(ending: Ending): Command {
       ),
     );
 
+  environment(program.command('detect').description('look for indicators and rules in stored events; store alerts'))
+    .option('--from <source>', 'cassandra, astra, postgres, duckdb, file:GLOB, lines:GLOB, or - for stdin')
+    .option('--dataset <name>', 'the stored dataset to read; default syslog.events')
+    .option('--indicators <files>', 'lists of indicators: lines, CSV, STIX, MISP (repeatable)', patterns)
+    .option('--allow <files>', 'lists of what is never an alert (repeatable)', patterns)
+    .option('--rules <files>', 'Sigma rules (repeatable)', patterns)
+    .option('--counters <pairs>', 'what is counted too: name=regex;name=regex, or a JSON file')
+    .option('--full', 'read from the start; what was told before is not told again')
+    .option('--every <duration>', 'how long an event of a live stream waits for others', duration, 10)
+    .option('--fail-on-alert', 'exit with code 9 when there are alerts')
+    .addOption(outputs(['table', 'json', 'markdown']))
+    .action((options) => ending(import('./commands/detect.ts').then(({ detect }) => detect(options))));
+
   environment(
     program.command('verify').description('hold run records, their chain and stored files against each other'),
   )

@@ -318,9 +318,9 @@ const MAY: Readonly<Record<string, readonly string[]>> = {
   collectors: ['config', 'http', 'envelope'],
   stores: ['config', 'envelope', 'templating', 'http'],
   simulator: [],
-  detect: [],
+  detect: ['config', 'envelope', 'http', 'templating', 'collectors', 'stores'],
   report: ['config'],
-  run: ['config', 'templating', 'envelope', 'http', 'collectors', 'stores', 'report'],
+  run: ['config', 'templating', 'envelope', 'http', 'collectors', 'stores', 'detect', 'report'],
   fleet: ['config', 'http', 'report', 'run'],
   scaffold: ['config'],
   commands: [

@@ -201,7 +201,11 @@ const LATEST = 2n ** 60n - 1n;
  * where the line stands and what it says. The same line read again has the same id. The node has the multicast bit set,
  * so it is no machine's.
  */
-function eventId(line: string, at: number, { fingerprint, offset }: LineContext): string {
+export function eventId(
+  line: string,
+  at: number,
+  { fingerprint, offset }: Pick<LineContext, 'fingerprint' | 'offset'>,
+): string {
   const time = (BigInt(Math.max(0, Math.floor(at))) + GREGORIAN) * 10_000n;
   const hex = (time > LATEST ? LATEST : time).toString(16).padStart(15, '0');
   const hash = createHash('sha1').update(`${fingerprint} ${offset} ${line}`).digest();

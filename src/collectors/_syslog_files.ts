@@ -307,3 +307,25 @@ async function matches(pattern: string): Promise<readonly string[]> {
   );
   return files.flat();
 }
+
+/** The same for a line that is read again, whatever its file is called by then. */
+export function fingerprintOf(log: string, start: Buffer): string {
+  const end = start.indexOf(0x0a);
+  return createHash('sha256')
+    .update(log)
+    .update(end < 0 ? start : start.subarray(0, end))
+    .digest('hex');
+}
+
+/**
+ * Refuses what is mostly no text. A hole of NUL bytes is what a crash leaves in one: the longest does not count.
+ * @throws {CollectError} config
+ */
+export function assertText({ path, start }: LogFile): void {
+  const hole = Math.max(0, ...(start.toString('latin1').match(/\0+/g) ?? []).map(({ length }) => length));
+  const strange = start.filter((byte) => byte < 9 || (byte > 13 && byte < 32 && byte !== 27)).length - hole;
+  if (start.length === 0 || (start.length > hole && strange <= (start.length - hole) * 0.3)) return;
+  throw new CollectError('config', `${path} is no text file`, {
+    mend: 'leave it out of SYSLOG_PATHS; a systemd journal is read through rsyslog',
+  });
+}

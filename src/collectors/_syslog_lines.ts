@@ -48,7 +48,8 @@ export async function* linesOf(
   if (half && size > 0) yield { ...lineOf(held, size), offset, end: offset + size };
 }
 
-function lineOf(held: readonly Uint8Array[], size: number): Pick<Line, 'line' | 'flags'> {
+/** The text of a line, and what was odd about its bytes. */
+export function lineOf(held: readonly Uint8Array[], size: number): Pick<Line, 'line' | 'flags'> {
   let bytes = held.length === 1 ? (held[0] as Uint8Array) : Buffer.concat(held);
   const truncated = bytes.length < size;
   if (!truncated && bytes.at(-1) === CR) bytes = bytes.subarray(0, -1);

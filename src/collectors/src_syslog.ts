@@ -1,12 +1,13 @@
-import { createHash } from 'node:crypto';
 import { hostname } from 'node:os';
 import { choice, flag, integer, list, optional, setting, text, type Values } from '../config/setting.ts';
 import { CollectError } from '../errors.ts';
 import type { JsonObject } from '../json.ts';
 import { recordOf, type Zone, zoneOf } from './_syslog.ts';
 import {
+  assertText,
   closeLog,
   contentOf,
+  fingerprintOf,
   isCopy,
   isRotated,
   type Known,
@@ -166,25 +167,6 @@ async function* readStretch(
     throw new CollectError('incomplete', `${path} was cut off while it was read`);
   }
   return { ...(await knownAt(file, reached)), at, ...(stamp === undefined ? {} : { stamp }) };
-}
-
-/** The same for a line that is read again, whatever its file is called by then. */
-function fingerprintOf(log: string, start: Buffer): string {
-  const end = start.indexOf(0x0a);
-  return createHash('sha256')
-    .update(log)
-    .update(end < 0 ? start : start.subarray(0, end))
-    .digest('hex');
-}
-
-/** Refuses what is mostly no text. A hole of NUL bytes is what a crash leaves in one: the longest does not count. */
-function assertText({ path, start }: LogFile): void {
-  const hole = Math.max(0, ...(start.toString('latin1').match(/\0+/g) ?? []).map(({ length }) => length));
-  const strange = start.filter((byte) => byte < 9 || (byte > 13 && byte < 32 && byte !== 27)).length - hole;
-  if (start.length === 0 || (start.length > hole && strange <= (start.length - hole) * 0.3)) return;
-  throw new CollectError('config', `${path} is no text file`, {
-    mend: 'leave it out of SYSLOG_PATHS; a systemd journal is read through rsyslog',
-  });
 }
 
 function isZone(name: string): boolean {

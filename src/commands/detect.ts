@@ -1,0 +1,170 @@
+import { type DetectSettings, detectShape } from '../config/detect.ts';
+import { resolveShape } from '../config/environment.ts';
+import { programAliases } from '../config/program.ts';
+import type { Search } from '../detect/alerts.ts';
+import type { Indicator } from '../detect/indicators.ts';
+import { asCollectError, CollectError, ConfigError, configProblem, type Problem } from '../errors.ts';
+import { problemLine } from '../report/log.ts';
+import { table } from '../report/tables.ts';
+import { activate, type Plan } from '../run/activate.ts';
+import { openCoordination } from '../run/coordination.ts';
+import { type Detected, detect as detectIn } from '../run/detect.ts';
+import { openOutbox } from '../run/outbox.ts';
+import { version } from '../version.ts';
+import { listenForSignals } from './interruption.ts';
+import { openSecretSession, type Session, type SessionFlags } from './session.ts';
+
+/** Flags of `detect`. */
+export interface DetectFlags extends SessionFlags {
+  readonly from?: string;
+  readonly dataset?: string;
+  readonly indicators?: readonly string[];
+  readonly allow?: readonly string[];
+  readonly rules?: readonly string[];
+  readonly counters?: string;
+  readonly full?: boolean;
+  readonly failOnAlert?: boolean;
+  /** Seconds. */
+  readonly every: number;
+  readonly output: 'table' | 'json' | 'markdown';
+}
+
+/** The exit code of `--fail-on-alert`. */
+const ALERTS = 9;
+/** Lines of a table. */
+const MOST_SHOWN = 30;
+
+/** Looks for indicators and rules in stored events, and stores what it finds; returns the exit code. */
+export async function detect(flags: DetectFlags, given?: Session): Promise<number> {
+  const session = given ?? (await openSecretSession(flags));
+  const { environment, log, progress } = session;
+  progress.stop();
+  const settings = settingsOf(session, flags);
+  const plan = planned(session, flags);
+  const search = await searchFor(session, settings);
+  const { sourceOf } = await import('./detect_sources.ts');
+  const source = await sourceOf(session, plan, settings);
+  const coordination = await openCoordination(environment, plan.program);
+  const interruption = listenForSignals((name) =>
+    log('WARNING', 'detect.interrupted', `${name}: ending cleanly; once more ends at once`),
+  );
+  try {
+    const { state, locks } = coordination;
+    const { tenancy, at, stores, program } = plan;
+    const outbox = openOutbox(state, tenancy, program.CYBER_COLLECT_OUTBOX_MIB * 2 ** 20);
+    const means = { version: version(), state, locks, log, signal: interruption.signal, stores, outbox, tenancy, at };
+    const rules = { full: flags.full === true, seconds: flags.every };
+    const detected = await detectIn({ source, search, ...rules, ...means });
+    const code = interruption.code() ?? codeOf(detected, flags);
+    tell(session, detected, flags, code);
+    return code;
+  } catch (thrown) {
+    const code = interruption.code();
+    if (code === undefined || asCollectError(thrown).code !== 'aborted') throw thrown;
+    return code;
+  } finally {
+    interruption.stop();
+    coordination.close();
+  }
+}
+
+function codeOf({ problems, stores, alerts }: Detected, { failOnAlert }: DetectFlags): number {
+  if (problems.length > 0) return 3;
+  if (stores.length > 0) return 6;
+  return failOnAlert === true && alerts > 0 ? ALERTS : 0;
+}
+
+function tell({ log, print }: Session, detected: Detected, { output }: DetectFlags, code: number): void {
+  const { events, alerts, counts, by, problems } = detected;
+  for (const problem of problems) log('ERROR', 'detect.problem', problemLine(problem));
+  if (output === 'json') {
+    print(JSON.stringify({ ...detected, exit_code: code }));
+    return;
+  }
+  const rows = by.slice(0, MOST_SHOWN).map((found) => [found.indicator, found.kind, found.list, String(found.alerts)]);
+  const found = rows.length === 0 ? '' : `${table(['INDICATOR', 'KIND', 'LIST', 'ALERTS'], rows, output)}\n\n`;
+  const counted = Object.entries(counts).map(([name, count]) => `${name} ${count}`);
+  print(`${found}${alerts} alerts in ${events} events${counted.length === 0 ? '' : `; ${counted.join(', ')}`}`);
+}
+
+/** Flags before variables. */
+function settingsOf({ environment }: Session, flags: DetectFlags): DetectSettings {
+  const { values, problems } = resolveShape(environment, 'detect', detectShape, programAliases);
+  if (values === undefined) throw new ConfigError(problems);
+  const named = {
+    DETECT_FROM: flags.from,
+    DETECT_DATASET: flags.dataset,
+    DETECT_INDICATORS: flags.indicators,
+    DETECT_ALLOW: flags.allow,
+    DETECT_RULES: flags.rules,
+    DETECT_COUNTERS: flags.counters,
+  };
+  const told = Object.entries(named).filter(([, value]) => value !== undefined);
+  return { ...values, ...Object.fromEntries(told) };
+}
+
+/** Where alerts and counts go: every store that is configured. */
+function planned({ environment, rooms, log }: Session, flags: DetectFlags): Plan {
+  const wanted = { only: [], exclude: [], ...(flags.tenancy === undefined ? {} : { tenancy: flags.tenancy }) };
+  const plan = activate(environment, { ...rooms, collectors: [] }, wanted, new Date());
+  for (const problem of plan.problems) log(problem.severity, 'config.problem', problemLine(problem));
+  const problems = plan.stores.flatMap(({ store, settings }): Problem[] => {
+    const names = { uuid: NO_UPLOAD, tag: 'syslog_alerts', tenancy: plan.tenancy, at: plan.at };
+    try {
+      store.targets(settings, 'events', names);
+      return [];
+    } catch (thrown) {
+      const { message, mend = 'correct it' } = asCollectError(thrown);
+      return [configProblem(`store ${store.name}`, message, mend)];
+    }
+  });
+  if (problems.length > 0) throw new ConfigError(problems);
+  return plan;
+}
+
+const NO_UPLOAD = '00000000-0000-4000-8000-000000000000';
+
+async function searchFor(session: Session, settings: DetectSettings): Promise<Search> {
+  const { matcherOf } = await import('../detect/matcher.ts');
+  const { countersOf } = await import('../detect/counters.ts');
+  const counters = await countersOf(settings.DETECT_COUNTERS);
+  const indicators = await indicatorsIn(session, '--indicators', settings.DETECT_INDICATORS ?? []);
+  const allowed = await indicatorsIn(session, '--allow', settings.DETECT_ALLOW ?? []);
+  const matcher = await matcherOf(indicators, allowed);
+  for (const { list, at } of matcher.slow.slice(0, 10)) {
+    session.log('WARNING', 'detect.list', `${list}, ${at}: the expression is slow, as every line is tried with it`);
+  }
+  return { matcher, counters, rules: [] };
+}
+
+/** The lists that patterns name; what is not understood in them is said. */
+async function indicatorsIn(
+  { log }: Session,
+  flag: string,
+  patterns: readonly string[],
+): Promise<readonly Indicator[]> {
+  if (patterns.length === 0) return [];
+  const { loadIndicators } = await import('../detect/indicators.ts');
+  const all: Indicator[] = [];
+  for (const path of await filesOf(flag, patterns)) {
+    const { indicators, problems, refused } = await loadIndicators(path);
+    for (const indicator of indicators) all.push(indicator);
+    for (const problem of problems) log('WARNING', 'detect.list', problemLine(problem));
+    if (refused > problems.length) {
+      log('WARNING', 'detect.list', `${path}: ${refused - problems.length} more entries are not understood`);
+    }
+  }
+  return all;
+}
+
+async function filesOf(flag: string, patterns: readonly string[]): Promise<readonly string[]> {
+  const { logsOf } = await import('../collectors/_syslog_files.ts');
+  const found: string[] = [];
+  for (const pattern of patterns) {
+    const paths = await logsOf([pattern], []);
+    if (paths.length === 0)
+      throw new CollectError('config', `${flag}: no file matches ${pattern}`, { mend: 'correct it' });
+    found.push(...paths);
+  }
+  return [...new Set(found)];
+}

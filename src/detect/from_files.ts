@@ -1,0 +1,122 @@
+import { createReadStream } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { logsOf } from '../collectors/_syslog_files.ts';
+import { compressionOf, gunzip, unzstd } from '../envelope/encoding.ts';
+import { CollectError } from '../errors.ts';
+import { RecordSplitter } from '../http/records.ts';
+import type { Json } from '../json.ts';
+import { blocksOf } from './blocks.ts';
+import { gatherer, type Origin, recordIn } from './from_records.ts';
+import type { Piece, ReadMeans, Source } from './source.ts';
+
+/** Files that were read whole. */
+type Positions = { [path: string]: { readonly size: number; readonly written: number } };
+
+const CHUNK = 2 ** 18;
+const MOST_RECORD = 512 * 2 ** 20;
+const NDJSON = /\.(ndjson|jsonl)(\.gz|\.zst)?$/i;
+const TABULAR = /\.(parquet|csv|sqlite|db|duckdb)(\.gz|\.zst)?$/i;
+
+/** Files of datasets as the file store writes them: NDJSON, envelopes and arrays, also compressed; each is read once. */
+export function filesSource(patterns: readonly string[], origin: Origin): Source {
+  return {
+    place: `file ${patterns
+      .map((pattern) => resolve(pattern))
+      .sort()
+      .join(' ')}`,
+    live: false,
+    async *read(position, means) {
+      const saved = (position ?? {}) as Positions;
+      const found = await logsOf(patterns, []);
+      // What is gone need not be remembered.
+      const next: Positions = Object.fromEntries(Object.entries(saved).filter(([path]) => found.includes(path)));
+      for (const path of found) {
+        means.signal.throwIfAborted();
+        const { size, mtimeMs } = await stat(path);
+        const now = { size, written: Math.floor(mtimeMs) };
+        if (saved[path]?.size === now.size && saved[path]?.written === now.written) continue;
+        try {
+          yield* readFile(path, { ...origin, at: new Date(mtimeMs).toISOString() }, means);
+          next[path] = now;
+        } catch (thrown) {
+          if (means.signal.aborted) throw thrown;
+          means.failed(path, thrown);
+          continue;
+        }
+        const known = { ...next };
+        yield { ...NOTHING, position: async () => known };
+      }
+      return next;
+    },
+  };
+}
+
+const NOTHING: Omit<Piece, 'position'> = {
+  lines: Buffer.alloc(0),
+  eventAt() {
+    throw new CollectError('defect', 'a piece without lines was asked for one');
+  },
+};
+
+async function* readFile(path: string, origin: Origin, { signal }: ReadMeans): AsyncGenerator<Piece> {
+  const gathered = gatherer(origin);
+  for await (const { bytes } of blocksOf(await recordsOf(path), 0, true, { most: MOST_RECORD })) {
+    signal.throwIfAborted();
+    for (let start = 0; start < bytes.length; ) {
+      const end = bytes.indexOf(10, start);
+      const line = bytes.subarray(start, end);
+      if (gathered.add(parsed(path, line))) yield* inTheMiddle(gathered.take());
+      start = end + 1;
+    }
+  }
+  yield* inTheMiddle(gathered.take());
+}
+
+/** A file that is read in part is read again. */
+function* inTheMiddle(piece: Omit<Piece, 'position'> | undefined): Generator<Piece> {
+  if (piece !== undefined) yield { ...piece, position: async (): Promise<Json | undefined> => undefined };
+}
+
+function parsed(path: string, line: Buffer) {
+  try {
+    return recordIn(line);
+  } catch {
+    throw new CollectError('incomplete', `${path} holds a line that is no JSON`, {
+      mend: 'fetch the file again; a file of log lines is read with --from lines:',
+    });
+  }
+}
+
+/** The records of a file, a line each. */
+async function recordsOf(path: string): Promise<AsyncIterable<Uint8Array>> {
+  if (TABULAR.test(path)) {
+    throw new CollectError('config', `${path} is neither NDJSON nor an envelope`, {
+      mend: 'name .ndjson or .json files, or read what is in a database with --from duckdb or postgres',
+    });
+  }
+  const bytes = inflated(path);
+  return NDJSON.test(path) ? bytes : split(path, bytes, await firstByte(path));
+}
+
+function inflated(path: string): AsyncIterable<Uint8Array> {
+  const packed = createReadStream(path, { highWaterMark: CHUNK });
+  const compression = compressionOf(path);
+  if (compression === 'none') return packed;
+  return compression === 'gzip' ? gunzip(packed) : unzstd(packed, path);
+}
+
+async function firstByte(path: string): Promise<string> {
+  for await (const chunk of inflated(path)) {
+    const text = Buffer.from(chunk).toString('latin1').trimStart();
+    if (text !== '') return text.charAt(0);
+  }
+  return '';
+}
+
+async function* split(path: string, bytes: AsyncIterable<Uint8Array>, first: string): AsyncGenerator<Uint8Array> {
+  const splitter = new RecordSplitter({ path: first === '[' ? '' : 'data' });
+  for await (const chunk of bytes) yield* splitter.write(Buffer.from(chunk));
+  if (splitter.end().found) return;
+  throw new CollectError('incomplete', `${path} is no envelope of a dataset`, { mend: 'leave it out of the pattern' });
+}
