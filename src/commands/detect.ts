@@ -1,7 +1,8 @@
+import { readFile } from 'node:fs/promises';
 import { type DetectSettings, detectShape } from '../config/detect.ts';
 import { resolveShape } from '../config/environment.ts';
 import { programAliases } from '../config/program.ts';
-import type { Search } from '../detect/alerts.ts';
+import type { Rule, Search } from '../detect/alerts.ts';
 import type { Indicator } from '../detect/indicators.ts';
 import { asCollectError, CollectError, ConfigError, configProblem, type Problem } from '../errors.ts';
 import { problemLine } from '../report/log.ts';
@@ -134,7 +135,8 @@ async function searchFor(session: Session, settings: DetectSettings): Promise<Se
   for (const { list, at } of matcher.slow.slice(0, 10)) {
     session.log('WARNING', 'detect.list', `${list}, ${at}: the expression is slow, as every line is tried with it`);
   }
-  return { matcher, counters, rules: [] };
+  const rules = await rulesIn(session, settings.DETECT_RULES ?? []);
+  return { matcher, counters, rules };
 }
 
 /** The lists that patterns name; what is not understood in them is said. */
@@ -152,6 +154,21 @@ async function indicatorsIn(
     for (const problem of problems) log('WARNING', 'detect.list', problemLine(problem));
     if (refused > problems.length) {
       log('WARNING', 'detect.list', `${path}: ${refused - problems.length} more entries are not understood`);
+    }
+  }
+  return all;
+}
+
+/** The rules that patterns name; what is not used of them is said. */
+async function rulesIn({ log }: Session, patterns: readonly string[]): Promise<readonly Rule[]> {
+  if (patterns.length === 0) return [];
+  const { readSigma } = await import('../detect/sigma.ts');
+  const all: Rule[] = [];
+  for (const path of await filesOf('--rules', patterns)) {
+    const { rules, refused } = readSigma(await readFile(path, 'utf8'), path);
+    all.push(...rules);
+    for (const { file, line, why } of refused) {
+      log('WARNING', 'detect.list', `Rule not used: ${file}${line === undefined ? '' : `:${line}`}: ${why}`);
     }
   }
   return all;

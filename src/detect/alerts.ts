@@ -64,7 +64,7 @@ const MOST_MATCHED = 1000;
 /** Searches a piece, and adds to the counts what it holds; an alert is told once, however often it is found. */
 export function findIn(piece: Piece, { matcher, rules, counters }: Search, told: Told, counts: Counts): Finding {
   const { lines } = piece;
-  counters.count(lines, counts);
+  if (piece.again !== true) counters.count(lines, counts);
   const alerts: Alert[] = [];
   const tell = (alert: Alert) => {
     if (!told.has(alert.alert_id)) alerts.push(alert);
@@ -85,7 +85,7 @@ export function findIn(piece: Piece, { matcher, rules, counters }: Search, told:
     }
     start = end + 1;
   }
-  return { events: line, alerts };
+  return { events: piece.again === true ? 0 : line, alerts };
 }
 
 /** Counts by name. */

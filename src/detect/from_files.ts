@@ -60,25 +60,30 @@ const NOTHING: Omit<Piece, 'position'> = {
 };
 
 async function* readFile(path: string, origin: Origin, { signal }: ReadMeans): AsyncGenerator<Piece> {
-  const gathered = gatherer(origin);
-  for await (const { bytes } of blocksOf(await recordsOf(path), 0, true, { most: MOST_RECORD })) {
+  for await (const piece of piecesOf(await recordsOf(path), path, origin)) {
     signal.throwIfAborted();
+    yield piece;
+  }
+}
+
+/** Records that come as NDJSON, in pieces behind which one cannot stop: what is read in part is read again. */
+export async function* piecesOf(lines: AsyncIterable<Uint8Array>, path: string, origin: Origin): AsyncGenerator<Piece> {
+  const gathered = gatherer(origin);
+  const position = async (): Promise<Json | undefined> => undefined;
+  for await (const { bytes } of blocksOf(lines, 0, true, { most: MOST_RECORD })) {
     for (let start = 0; start < bytes.length; ) {
       const end = bytes.indexOf(10, start);
-      const line = bytes.subarray(start, end);
-      if (gathered.add(parsed(path, line))) yield* inTheMiddle(gathered.take());
+      const line = bytes.toString('utf8', start, end);
+      const piece = gathered.add(parsed(path, line), line) ? gathered.take() : undefined;
+      if (piece !== undefined) yield { ...piece, position };
       start = end + 1;
     }
   }
-  yield* inTheMiddle(gathered.take());
+  const last = gathered.take();
+  if (last !== undefined) yield { ...last, position };
 }
 
-/** A file that is read in part is read again. */
-function* inTheMiddle(piece: Omit<Piece, 'position'> | undefined): Generator<Piece> {
-  if (piece !== undefined) yield { ...piece, position: async (): Promise<Json | undefined> => undefined };
-}
-
-function parsed(path: string, line: Buffer) {
+function parsed(path: string, line: string) {
   try {
     return recordIn(line);
   } catch {

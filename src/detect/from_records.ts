@@ -6,8 +6,6 @@ import type { Event, Piece } from './source.ts';
 export interface Origin {
   /** Such as syslog_events. */
   readonly tag: string;
-  /** Dotted paths that together identify a record. */
-  readonly id: readonly string[];
   /** When they were collected, ISO 8601. */
   readonly at: string;
 }
@@ -26,21 +24,26 @@ const DEVICES = ['device_name', 'device.hostname', 'hostname', 'host', 'deviceNa
 
 /** Gathers records until they make a piece. */
 export interface Gatherer {
-  /** Takes a record; true when the piece is full. */
-  add(record: JsonObject): boolean;
+  /** Takes a record, and its JSON as it stands there; true when the piece is full. */
+  add(record: JsonObject, json: string): boolean;
   /** What was gathered since; undefined for nothing. */
   take(): Omit<Piece, 'position'> | undefined;
 }
 
+interface Known {
+  readonly record: JsonObject;
+  readonly json: string;
+}
+
 /** Records as pieces: of a log line its text is searched, of any other record every text that it holds. */
 export function gatherer(origin: Origin): Gatherer {
-  let records: JsonObject[] = [];
+  let records: Known[] = [];
   let texts: string[] = [];
   let size = 0;
   return {
-    add(record) {
+    add(record, json) {
       const text = textOf(record);
-      records.push(record);
+      records.push({ record, json });
       texts.push(text);
       size += text.length + 1;
       return size >= FULL;
@@ -52,14 +55,14 @@ export function gatherer(origin: Origin): Gatherer {
       records = [];
       texts = [];
       size = 0;
-      return { lines, eventAt: (line) => eventOf(own[line] ?? {}, origin) };
+      return { lines, eventAt: (line) => eventOf(own[line] ?? { record: {}, json: '{}' }, origin) };
     },
   };
 }
 
 /** The record of a line of NDJSON; what is no object is one under `value`. */
-export function recordIn(line: Buffer): JsonObject {
-  const value = JSON.parse(line.toString('utf8')) as Json;
+export function recordIn(line: string): JsonObject {
+  const value = JSON.parse(line) as Json;
   return isObject(value) ? value : { value };
 }
 
@@ -92,14 +95,14 @@ function leavesOf(value: Json, name = ''): readonly Leaf[] {
 
 const TIMEUUID = /^[\da-f]{8}-[\da-f]{4}-1[\da-f]{3}-[\da-f]{4}-[\da-f]{12}$/i;
 
-function eventOf(record: JsonObject, { tag, id, at }: Origin): Event {
+function eventOf({ record, json }: Known, { tag, at }: Origin): Event {
   const date = TIMES.map((path) => textAt(record, path)).find((text) => text !== undefined) ?? at;
   const device_name = DEVICES.map((path) => textAt(record, path)).find((text) => text !== undefined) ?? tag;
   const known = textAt(record, 'event_id') ?? '';
   const own = TIMEUUID.test(known) ? known.toLowerCase() : undefined;
-  const what = own ?? `${tag} ${identityOf(record, id)}`;
+  const what = own ?? `${tag} ${JSON.stringify(sorted(record))}`;
   const moment = [date, at].map(Date.parse).find((time) => !Number.isNaN(time)) ?? 0;
-  const data = typeof record.data === 'string' ? record.data : JSON.stringify(record);
+  const data = typeof record.data === 'string' ? record.data : json;
   return {
     ...{ device_name, date, data: data.slice(0, MOST_DATA), key: what, record },
     event_id: own ?? eventId(what, moment, { fingerprint: tag, offset: 0 }),
@@ -117,8 +120,10 @@ function fieldAt(leaves: readonly Leaf[], byte: number): ReturnType<Event['field
   return { name: '', start: 0 };
 }
 
-/** What identifies the record, or else all that it says. */
-function identityOf(record: JsonObject, id: readonly string[]): string {
-  const key = id.map((path) => textAt(record, path));
-  return key.length > 0 && key.every((part) => part !== undefined) ? key.join('\n') : JSON.stringify(record);
+/** Stores that keep records as binary JSON put their keys in an order of their own. */
+function sorted(value: Json): Json {
+  if (Array.isArray(value)) return value.map(sorted);
+  if (!isObject(value)) return value;
+  const keys = Object.keys(value).sort();
+  return Object.fromEntries(keys.map((key) => [key, sorted(value[key] ?? null)]));
 }

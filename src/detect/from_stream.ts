@@ -18,7 +18,7 @@ export function streamSource(stream: AsyncIterable<Uint8Array>, settings: LineSe
       const cut = () => warn('of a line of more than 16 MiB only the beginning was looked at');
       for await (const block of blocksOf(stream, 0, true, { cut })) {
         signal.throwIfAborted();
-        isJson ??= isRecord(block.bytes.subarray(0, block.bytes.indexOf(10)));
+        isJson ??= parsed(block.bytes.toString('utf8', 0, block.bytes.indexOf(10))) !== undefined;
         const piece = isJson ? recordsOf(block.bytes, origin, warn) : linesOf(block, run, settings);
         if (piece !== undefined) yield { ...piece, position: async (): Promise<Json> => null };
       }
@@ -27,13 +27,9 @@ export function streamSource(stream: AsyncIterable<Uint8Array>, settings: LineSe
   };
 }
 
-function isRecord(line: Buffer): boolean {
-  return parsed(line) !== undefined;
-}
-
-function parsed(line: Buffer) {
+function parsed(line: string) {
   try {
-    const value: unknown = JSON.parse(line.toString('utf8'));
+    const value: unknown = JSON.parse(line);
     return isObject(value) ? value : undefined;
   } catch {
     return undefined;
@@ -45,8 +41,9 @@ function recordsOf(bytes: Buffer, origin: Origin, warn: (message: string) => voi
   let refused = 0;
   for (let start = 0; start < bytes.length; ) {
     const end = bytes.indexOf(10, start);
-    const record = parsed(bytes.subarray(start, end));
-    if (record !== undefined) gathered.add(record);
+    const line = bytes.toString('utf8', start, end);
+    const record = parsed(line);
+    if (record !== undefined) gathered.add(record, line);
     else if (end > start) refused += 1;
     start = end + 1;
   }

@@ -4,6 +4,8 @@ import type { Json, JsonObject } from '../json.ts';
 export interface Piece {
   /** The texts to be searched, each ended by a line feed. */
   readonly lines: Buffer;
+  /** They were counted before, and are looked at again to be sure. */
+  readonly again?: true;
   /** The event of a line: its number in this piece, and the bytes it takes, without the line feed. */
   eventAt(line: number, start: number, end: number): Event;
   /** Where one goes on behind this piece; undefined where one cannot stop yet. */

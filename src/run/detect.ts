@@ -94,6 +94,7 @@ export async function detect(options: DetectOptions): Promise<Detected> {
     const home = join(state.folder, 'detect', tenancy, place);
     await state.path('detect', tenancy, place, 'pending.json');
     stores = await openStores(options.stores, { tenancy, at, warn }, options.outbox);
+    await Promise.all(stores.map(({ caughtUp }) => caughtUp));
     const told = await openTold(join(state.folder, 'detect', tenancy, 'told'));
     const detected: Detected = {
       ...{ run_id: randomUUID(), source: source.place, events: 0, alerts: 0, counts: {} },
@@ -131,7 +132,7 @@ async function windows(run: Run): Promise<void> {
     warn: (message) => log('WARNING', 'detect.warning', message),
   });
   try {
-    let coming = begun(pieces);
+    let coming: Next | undefined;
     for (let ended = false; !ended; ) {
       const folder = join(home, `window-${randomUUID()}`);
       const draft = await newDraft(folder);
@@ -192,11 +193,16 @@ function begun(pieces: Pieces): Next {
 interface Reached {
   readonly position: Json | undefined;
   readonly ended: boolean;
-  readonly coming: Next;
+  /** What a live source was asked for, and has not brought yet. */
+  readonly coming: Next | undefined;
 }
 
 /** Fills a window until it is full, or the source has no more; a live one until its time is over, too. */
-async function fill(run: Run, draft: Draft, { pieces, coming }: { readonly pieces: Pieces; coming: Next }) {
+async function fill(
+  run: Run,
+  draft: Draft,
+  { pieces, coming }: { readonly pieces: Pieces; readonly coming: Next | undefined },
+) {
   const { source, search, seconds, signal } = run.options;
   let next = coming;
   let until: Promise<'over'> | undefined;
@@ -204,6 +210,7 @@ async function fill(run: Run, draft: Draft, { pieces, coming }: { readonly piece
   const reached = (position: Json | undefined, ended: boolean): Reached => ({ position, ended, coming: next });
   try {
     for (;;) {
+      next ??= begun(pieces);
       const result = await (source.live ? Promise.race([next, stopped(signal), ...(until ? [until] : [])]) : next);
       if (result === 'stopped') return reached(null, true);
       if (result === 'over') return reached(null, false);
@@ -213,7 +220,7 @@ async function fill(run: Run, draft: Draft, { pieces, coming }: { readonly piece
       await take(run, draft, search, piece);
       const isFull = draft.found >= MOST_ALERTS || draft.bytes >= MOST_BYTES;
       const position = isFull ? await piece.position() : undefined;
-      next = begun(pieces);
+      next = undefined;
       if (position !== undefined) return reached(position, false);
     }
   } finally {
@@ -252,7 +259,7 @@ async function take({ told }: Run, draft: Draft, search: Search, piece: Piece): 
 async function sealed(run: Run, draft: Draft, position: Json | undefined): Promise<Pending | undefined> {
   const { options, home, place } = run;
   const { folder, at, events, found, counts, tally } = draft;
-  if (position === undefined && events === 0) return undefined;
+  if (position === undefined && events === 0 && found === 0) return undefined;
   const alerts = await draft.alerts.finish(found);
   const id = idFrom(place, alerts.sha256, JSON.stringify(position ?? null), at);
   const row = { id, ...counts, events, alerts: found, source: options.source.place, date: at };

@@ -1,4 +1,4 @@
-import { appendFile, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { appendFile, mkdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { DuckDBInstance } from '@duckdb/node-api';
@@ -26,10 +26,15 @@ async function folderWith(lines: readonly string[] = LINES): Promise<string> {
   return folder;
 }
 
-function launch(folder: string, args: readonly string[], env: Readonly<Record<string, string>> = {}) {
+function launch(
+  folder: string,
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+  stdin: 'ignore' | 'pipe' = 'ignore',
+) {
   const stores = { STORE_FILE: './data/%TAG.ndjson', STORE_FILE_EVENTS: './data/%TAG/%UUID.ndjson' };
   const all = { HOME: folder, SYSLOG_TIMEZONE: 'UTC', SYSLOG_YEAR: '2026', ...stores, ...env };
-  return program(folder, ['detect', '--indicators', 'list.txt', ...args], all);
+  return program(folder, ['detect', '--indicators', 'list.txt', ...args], all, stdin);
 }
 
 function detect(folder: string, args: readonly string[], env: Readonly<Record<string, string>> = {}) {
@@ -230,3 +235,84 @@ async function countIn(path: string) {
   instance.closeSync();
   return rows.getRowObjects()[0];
 }
+
+test('uploads are read out of DuckDB, each once, while alerts are written to the same file', async () => {
+  const folder = await folderWith();
+  const env = { STORE_DUCKDB: join(folder, 'data.duckdb'), SYSLOG_PATHS: join(folder, 'app.log'), SYSLOG_YEAR: '2026' };
+  const collect = () => collectOnce({ env, only: ['syslog'], folder });
+  await collect();
+  const args = ['-o', 'json'];
+  expect(JSON.parse((await detect(folder, args, env)).stdout)).toMatchObject({ events: 3, alerts: 3 });
+  await appendFile(join(folder, 'app.log'), 'Mar  1 10:00:03 web1 x: "C:\\Temp\\x.exe", 203.0.113.7\n');
+  await collect();
+  expect(JSON.parse((await detect(folder, args, env)).stdout)).toMatchObject({ events: 1, alerts: 2 });
+  expect(JSON.parse((await detect(folder, [...args, '--full'], env)).stdout)).toMatchObject({ events: 4, alerts: 0 });
+  expect(await countIn(join(folder, 'data.duckdb'))).toEqual({ alerts: 5, ids: 5, metrics: 3 });
+});
+
+test('a live stream is stored as it comes, and its end ends it', async () => {
+  const folder = await folderWith();
+  const { child, ended } = launch(folder, ['--from', '-', '--every', '1s', '-o', 'json'], {}, 'pipe');
+  child.stdin?.write(`${LINES[0]}\n${LINES[1]}\nMar  1 10:0`);
+  await vi.waitFor(async () => expect(await stored(folder, 'syslog_alerts')).toHaveLength(3), { timeout: 20_000 });
+  child.stdin?.end('0:09 web1 x: evil.example');
+  const { stdout } = await ended;
+  expect(JSON.parse(stdout)).toMatchObject({ events: 3, alerts: 4 });
+  expect(await stored(folder, 'syslog_alerts')).toHaveLength(4);
+});
+
+test('a stream that is told to stop keeps what it has brought', async () => {
+  const folder = await folderWith();
+  const { child, ended } = launch(folder, ['--from', '-', '--every', '1h'], {}, 'pipe');
+  child.stdin?.on('error', () => undefined); // nobody reads the rest
+  for (let n = 0; n < 3000; n += 1) child.stdin?.write(`Mar  1 10:00:00 web1 x: ${n} 203.0.113.7 ${'x'.repeat(900)}\n`);
+  const draft = async () => {
+    const files = await filesBelow(join(folder, '.cyber-collect', 'detect')).catch(() => []);
+    const sizes = await Promise.all(files.map(async (path) => (await stat(path)).size));
+    return Math.max(0, ...sizes);
+  };
+  await vi.waitFor(async () => expect(await draft()).toBeGreaterThan(0), { timeout: 20_000, interval: 20 });
+  child.kill('SIGTERM');
+  expect((await ended).code).toBe(143);
+  expect((await stored(folder, 'syslog_alerts')).length).toBeGreaterThan(500);
+});
+
+test('rules find what they describe, in lines and in datasets', async () => {
+  const folder = await folderWith();
+  await writeFile(
+    join(folder, 'rules.yml'),
+    `title: Somebody became root
+id: 7a1e2c30-5d2b-4b0e-9f61-0c9a4a1d8b77
+level: high
+logsource: { product: linux, service: sudo }
+detection: { a: { app_name: sudo }, condition: a }
+---
+title: A sign-in from there
+level: low
+logsource: { product: okta, service: okta }
+detection: { a: { client.ip: 203.0.113.7 }, condition: a }
+---
+title: Broken
+detection: { a: { b: c }, condition: nothing }
+`,
+  );
+  const { stdout, stderr } = await detect(folder, ['--from', 'lines:*.log', '--rules', 'rules.yml', '-o', 'json']);
+  expect(JSON.parse(stdout)).toMatchObject({ alerts: 4 });
+  expect(stderr).toContain('Rule not used');
+  const alerts = await stored(folder, 'syslog_alerts');
+  expect(alerts.filter(({ kind }) => kind === 'rule')).toMatchObject([
+    {
+      indicator: '7a1e2c30-5d2b-4b0e-9f61-0c9a4a1d8b77',
+      title: 'Somebody became root',
+      level: 'high',
+      field: 'app_name',
+      device_name: 'web2',
+    },
+  ]);
+  await writeFile(
+    join(folder, 'okta.ndjson'),
+    '{"uuid":"1","client":{"ip":"203.0.113.7"}}\n{"uuid":"2","client":{}}\n',
+  );
+  const args = ['--from', 'file:okta.ndjson', '--dataset', 'okta.system_log', '--rules', 'rules.yml', '-o', 'json'];
+  expect(JSON.parse((await detect(folder, args)).stdout)).toMatchObject({ events: 2, alerts: 2 });
+});

@@ -1,6 +1,7 @@
-import { spawn } from 'node:child_process';
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
+import type { Readable, Writable } from 'node:stream';
 import { onTestFinished } from 'vitest';
 import { root } from './build.ts';
 
@@ -12,13 +13,18 @@ export interface Ended {
 }
 
 /** The program in a process of its own, until the test is over, with nothing of this machine's environment but the way to Node. */
-export function program(cwd: string, args: readonly string[], env: Readonly<Record<string, string>> = {}) {
+export function program(
+  cwd: string,
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+  stdin: 'ignore' | 'pipe' = 'ignore',
+) {
   // Node 20 looks for an --env-file even behind the script (nodejs/node#54232), unless a -- stands before it.
   const child = spawn(process.execPath, ['--', join(root, 'bin', 'cyber-collect.js'), ...args], {
     cwd,
     env: { PATH: process.env.PATH, ...env },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
+    stdio: [stdin, 'pipe', 'pipe'],
+  }) as ChildProcessByStdio<Writable | null, Readable, Readable>;
   onTestFinished(() => void child.kill('SIGKILL'));
   let stdout = '';
   let stderr = '';
