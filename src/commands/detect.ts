@@ -55,7 +55,9 @@ export async function detect(flags: DetectFlags, given?: Session): Promise<numbe
     const outbox = openOutbox(state, tenancy, program.CYBER_COLLECT_OUTBOX_MIB * 2 ** 20);
     const means = { version: version(), state, locks, log, signal: interruption.signal, stores, outbox, tenancy, at };
     const rules = { full: flags.full === true, seconds: flags.every };
-    const detected = await detectIn({ source, search, ...rules, ...means });
+    const raised = (found: Raised) => notify(session, plan, source.place, found);
+    const detected = await detectIn({ source, search, raised, ...rules, ...means });
+    if (!source.live && detected.alerts > 0) await raised(detected);
     const code = interruption.code() ?? codeOf(detected, flags);
     tell(session, detected, flags, code);
     return code;
@@ -66,6 +68,29 @@ export async function detect(flags: DetectFlags, given?: Session): Promise<numbe
   } finally {
     interruption.stop();
     coordination.close();
+  }
+}
+
+type Raised = Pick<Detected, 'events' | 'alerts' | 'by'>;
+
+/** Tells whoever is configured how many alerts there are, and of what. */
+async function notify({ log, redactor }: Session, plan: Plan, source: string, found: Raised): Promise<void> {
+  const { program, tenancy } = plan;
+  const { SLACK_WEBHOOK_URL, NOTIFY_WEBHOOK_URL, NOTIFY_SMTP_URL } = program;
+  if (SLACK_WEBHOOK_URL === undefined && NOTIFY_WEBHOOK_URL === undefined && NOTIFY_SMTP_URL === undefined) return;
+  const { openNotify } = await import('../report/notify.ts');
+  const { dispatcherOf } = await import('../run/client.ts');
+  const dispatcher = dispatcherOf(program);
+  const { events, alerts } = found;
+  const by = found.by.toSorted((a, b) => b.alerts - a.alerts);
+  try {
+    const tellAll = await openNotify({ program, redactor, log, dispatcher });
+    const at = new Date().toISOString();
+    await tellAll({ event: 'alerts.raised', tenancy, version: version(), at, source, events, alerts, by });
+  } catch (error) {
+    log('WARNING', 'notify.failed', `nobody was told: ${asCollectError(error).message}`);
+  } finally {
+    await dispatcher.destroy();
   }
 }
 

@@ -1,8 +1,10 @@
 import { rename, rm, writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { CollectError, ConfigError } from '../errors.ts';
+import { readDetections } from '../report/detected.ts';
 import { pageOf, type ReportFacts } from '../report/page.ts';
-import { activate, type Plan, type PlannedDataset } from '../run/activate.ts';
+import { activate, type Plan, type PlannedDataset, programOf } from '../run/activate.ts';
+import { openCoordination } from '../run/coordination.ts';
 import { patternsOf, selects } from '../run/select.ts';
 import { version } from '../version.ts';
 import { openSession, type Session, type SessionFlags } from './session.ts';
@@ -24,7 +26,8 @@ export async function report(flags: ReportFlags, given?: Session): Promise<numbe
   session.progress.stop();
   const now = new Date();
   const standings = await readStandings(session, flags, now);
-  if (standings.length === 0) {
+  const detected = await detections(session, flags.tenancy);
+  if (standings.length === 0 && detected.length === 0) {
     session.log('WARNING', 'report.nothing', 'no run is recorded in the state folder, so there is nothing to report');
     return 5;
   }
@@ -33,6 +36,7 @@ export async function report(flags: ReportFlags, given?: Session): Promise<numbe
     version: version(),
     standings,
     maxAge: flags.maxAge,
+    detected,
     ...planned(session, flags, now),
   };
   const redacted = JSON.parse(session.redactor.redact(JSON.stringify(facts))) as ReportFacts;
@@ -40,6 +44,15 @@ export async function report(flags: ReportFlags, given?: Session): Promise<numbe
   if (flags.html === undefined) session.print(page);
   else session.log('INFO', 'report.written', `${await write(flags.html, page)} is written`);
   return 0;
+}
+
+async function detections({ environment }: Session, tenancy: string | undefined): Promise<ReportFacts['detected']> {
+  const { state, close } = await openCoordination(environment, programOf(environment, []));
+  try {
+    return await readDetections(state, tenancy);
+  } finally {
+    close();
+  }
 }
 
 /** What is switched on now, and what is wrong with that. */

@@ -1,3 +1,7 @@
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { State } from '../run/state.ts';
+
 /** What `detect` leaves for the report: few numbers, and the newest alerts with the beginning of their texts. */
 export interface Detections {
   /** When something was last looked for: ISO 8601, UTC. */
@@ -136,4 +140,22 @@ function withDay(days: readonly Day[], { day, events, alerts, counts }: Day): re
   for (const [name, count] of Object.entries(counts)) sum[name] = (sum[name] ?? 0) + count;
   const now = { day, events: old.events + events, alerts: old.alerts + alerts, counts: sum };
   return [...days.filter((one) => one.day !== day), now].sort((a, b) => (a.day < b.day ? -1 : 1)).slice(-MOST_DAYS);
+}
+
+/** What was detected in a tenancy. */
+export interface TenancyDetections extends Detections {
+  readonly tenancy: string;
+}
+
+/** What was detected, of every tenancy or of one. */
+export async function readDetections(state: State, named: string | undefined): Promise<readonly TenancyDetections[]> {
+  const home = join(state.folder, 'detect');
+  const tenancies = (await readdir(home).catch(() => [])).filter((name) => named === undefined || name === named);
+  const all = tenancies.map(async (tenancy) => {
+    const places = await readdir(join(home, tenancy)).catch(() => []);
+    const read = (place: string) => state.read<Detections>('detect', tenancy, place, 'summary.json');
+    const known = await Promise.all(places.filter((place) => place !== 'told').map(read));
+    return { tenancy, ...together(known.filter((one) => one !== undefined)) };
+  });
+  return (await Promise.all(all)).filter(({ days }) => days.length > 0);
 }

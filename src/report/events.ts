@@ -30,7 +30,6 @@ export const events = {
   'detect.list': 'An entry of a list of indicators, or a rule, is not understood, or is slow',
   'detect.warning': 'Something odd about events that does not stop detect',
   'detect.problem': 'Events that could not be read; they are read another time',
-  'detect.alerts': 'How many alerts there are of an indicator or rule',
   'detect.interrupted': 'A signal asks detect to end',
   'drain.interrupted': 'A signal asks the drain to end',
   'fleet.run': 'What a run of the fleet says',

@@ -38,7 +38,7 @@ export async function openMail({ program, redactor }: NotifyMeans): Promise<Chan
   });
   return {
     name: 'e-mail',
-    wants: (news, routine) => !routine && news.event === 'run.finished' && isWorth(news, occasion),
+    wants: (news, routine) => !routine && news.event !== 'run.started' && isWorth(news, occasion),
     async send(news) {
       const subject = redactor.redact(headline(news));
       const lines = [headline(news), '', ...details(news)];

@@ -96,15 +96,22 @@ function webhook({ program, redactor, dispatcher }: NotifyMeans): Channel | unde
     async send(news, signal) {
       const to = assertEncrypted(new URL(url), program.CYBER_COLLECT_ALLOW_HTTP);
       const body = redactor.redact(JSON.stringify({ event: news.event, text: headline(news), ...factsOf(news) }));
-      const id = `${news.event}.${news.event === 'run.started' ? news.at : news.summary.run_id}`;
+      const id = `${news.event}.${news.event === 'run.finished' ? news.summary.run_id : news.at}`;
       await post(to, { dispatcher, signal, body, headers: signed(id, body, key) });
     },
   };
 }
 
+/** Indicators and rules in one message. */
+const MOST_FOUND = 100;
+
 function factsOf(news: News): object {
   if (news.event === 'run.started')
     return { tenancy: news.tenancy, version: news.version, collectors: news.collectors };
+  if (news.event === 'alerts.raised') {
+    const { event: _, by, ...facts } = news;
+    return { ...facts, by: by.slice(0, MOST_FOUND) };
+  }
   const { summary, change } = news;
   const wrong = change.wrong.map(({ key: _, ...facts }) => facts);
   return { tenancy: summary.tenancy, version: summary.version, ...change, wrong, run: summary };
@@ -131,7 +138,7 @@ function heartbeat({ program, dispatcher }: NotifyMeans): Channel | undefined {
   return {
     name: 'the heartbeat',
     wants(news, routine) {
-      if (news.event === 'run.started' || (news.summary.exit_code !== 0 && suffix === 'none')) return false;
+      if (news.event !== 'run.finished' || (news.summary.exit_code !== 0 && suffix === 'none')) return false;
       return !routine || Date.now() - last >= BETWEEN;
     },
     async send(news, signal) {

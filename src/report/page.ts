@@ -2,9 +2,11 @@ import { createHash } from 'node:crypto';
 import type { Problem } from '../errors.ts';
 import type { DatasetStanding, Standing } from '../run/standing.ts';
 import { counted, countsChart } from './_page_charts.ts';
+import { detections } from './_page_detections.ts';
 import { type Content, html, type Markup, momentOf, piece, sourceOf, tableOf } from './_page_markup.ts';
 import { alerts, coverage, drifts, effort, failures, freshness } from './_page_sections.ts';
 import { STYLE } from './_page_style.ts';
+import type { TenancyDetections } from './detected.ts';
 import type { RunFacts } from './history.ts';
 
 /** What is switched on now. */
@@ -27,6 +29,8 @@ export interface ReportFacts {
   readonly problems: readonly Problem[];
   /** Seconds from which on a dataset is too old. */
   readonly maxAge: number | undefined;
+  /** What `detect` found. */
+  readonly detected: readonly TenancyDetections[];
 }
 
 /** A part of the page: undefined where there is nothing to show. */
@@ -38,7 +42,9 @@ export interface Section {
 
 /** The report as one HTML page that asks nothing of any other place and runs no script. */
 export function pageOf(facts: ReportFacts): string {
-  const all = [freshness, failures, counts, coverage, effort, drifts, alerts].map((section) => section(facts));
+  const all = [freshness, failures, counts, coverage, effort, drifts, alerts, detections].map((section) =>
+    section(facts),
+  );
   const sections = all.filter((section) => section !== undefined);
   const style = `style-src 'sha256-${hashOf(STYLE)}'`;
   const policy = `default-src 'none'; ${style}; img-src data:; base-uri 'none'; form-action 'none'`;
@@ -136,6 +142,7 @@ const CODES: Readonly<Record<number, string>> = {
   5: 'nothing configured',
   6: 'a store that failed',
   8: 'another run under way',
+  9: 'alerts',
   124: 'the deadline passed',
   130: 'interrupted',
   143: 'interrupted',

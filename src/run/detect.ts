@@ -29,6 +29,8 @@ export interface DetectOptions {
   readonly full: boolean;
   /** Seconds that the first event of a live source waits for others. */
   readonly seconds: number;
+  /** Told of the alerts of a live source as they are stored. */
+  readonly raised: (window: Pick<Detected, 'events' | 'alerts' | 'by'>) => Promise<void>;
   readonly version: string;
   readonly state: State;
   readonly locks: Locks;
@@ -304,7 +306,7 @@ function idFrom(...parts: readonly string[]): string {
 /** Writes a window to every store; then it is remembered, and the position moves. */
 async function carryOut(run: Run, { position, datasets, window, folder }: Pending): Promise<void> {
   const { options, detected, stores, lock, told, home, place } = run;
-  const { state, tenancy, outbox, log } = options;
+  const { source, state, tenancy, outbox, log } = options;
   // What a stream has brought does not come again, so it is stored though the end is near.
   const signal = options.signal.aborted ? AbortSignal.timeout(LAST_MS) : options.signal;
   for (const kept of datasets) {
@@ -325,6 +327,7 @@ async function carryOut(run: Run, { position, datasets, window, folder }: Pendin
   await rm(join(home, 'pending.json'));
   await rm(folder, { recursive: true, force: true });
   add(detected, window);
+  if (source.live && window.alerts > 0) await options.raised(window);
   log('INFO', 'detect.stored', `${window.alerts} alerts in ${window.events} events`, { alerts: window.alerts });
 }
 
