@@ -22,7 +22,7 @@ import type { Session } from './session.ts';
 
 /** Tells everyone who is to know of runs; what it cannot tell is a warning, never a fault. */
 export interface Reporting {
-  started(plan: Plan): void;
+  started(plan: Begun): void;
   /** One run, for whoever follows where it spends its time. */
   follow(): Span;
   /**
@@ -31,6 +31,11 @@ export interface Reporting {
    */
   finished(summary: RunSummary, aloud: boolean, together?: RunSummary): Promise<void>;
   close(): Promise<void>;
+}
+
+/** What is told of at the start. */
+export interface Begun extends Pick<Plan, 'tenancy' | 'at'> {
+  readonly collectors: readonly { readonly collector: { readonly name: string } }[];
 }
 
 /** What telling needs. */

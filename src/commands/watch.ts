@@ -1,7 +1,7 @@
 import { hostname } from 'node:os';
 import pLimit, { type LimitFunction } from 'p-limit';
 import type { Environment } from '../config/environment.ts';
-import { asCollectError, ConfigError } from '../errors.ts';
+import { asCollectError, CollectError, ConfigError } from '../errors.ts';
 import { type Log, problemLine } from '../report/log.ts';
 import { silent } from '../report/progress.ts';
 import { printSummary } from '../report/tables.ts';
@@ -83,6 +83,10 @@ function nothing(log: Log, { only }: WatchFlags, all: Prospects['all']): number 
     log('WARNING', 'run.idle', message);
     return 5;
   }
+  if (all.length === 0) {
+    const mend = 'name another, or add one to the file';
+    throw new CollectError('config', `no bridge is of ${only.join(', ')}`, { mend });
+  }
   const lines = new Map(all.flatMap(({ problems }) => problems).map((problem) => [problemLine(problem), problem]));
   throw new ConfigError([...lines.values()]);
 }
@@ -138,6 +142,8 @@ async function carryOn(session: Session, wish: Wish, all: Prospects['all']): Pro
   const means: Means = { ...wish, ...limits, latest: new Map(), coordination, interruption, reporting };
   try {
     const names = all.map(({ bridge }) => bridge.name);
+    const collectors = [...new Set(all.map(({ bridge }) => bridge.collector))];
+    reporting.started({ tenancy, at: new Date(), collectors: collectors.map((name) => ({ collector: { name } })) });
     log('INFO', 'watch.started', `watching ${names.join(', ')}`, { bridges: names });
     const { signal } = interruption;
     const codes = await Promise.all(

@@ -1,4 +1,4 @@
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { environmentOf } from '../../src/config/environment.ts';
@@ -6,6 +6,7 @@ import { ConfigError } from '../../src/errors.ts';
 import { readBridges, withFile } from '../../src/run/bridges.ts';
 import { cardOf } from '../../src/run/cards.ts';
 import { discoverCollectors } from '../../src/run/discover.ts';
+import { root } from '../support/build.ts';
 import { OLDER_CONFIG } from '../support/older.ts';
 import { temporaryFolder } from '../support/run.ts';
 
@@ -153,4 +154,12 @@ test('everything that is wrong is said at once', async () => {
 
 test('a file that is not there is said', () => {
   expect(() => readBridges('/no/such/config.json', cards)).toThrow(/the file cannot be read \(ENOENT\)/);
+});
+
+test('the example of the documents is a good one', async () => {
+  const page = await readFile(join(root, 'docs', 'watch.md'), 'utf8');
+  const [, example = ''] = /```json\n(.*?)```/s.exec(page) ?? [];
+  const { file } = await read(example);
+  expect(file.bridges.map(({ name }) => name)).toEqual(['okta.users', 'okta']);
+  expect(file.others).toEqual({ sleep: 3600, failSleep: 600 });
 });

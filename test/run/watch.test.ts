@@ -136,7 +136,8 @@ test('logs of this machine are followed', async () => {
   const stored = async () => (await storedEvents(folder, 'syslog_events'))?.length ?? 0;
   await watch.until(async () => expect(await stored()).toBe(1));
   await writeFile(log, 'Oct 11 22:14:16 host app[1]: two\n', { flag: 'a' });
-  await watch.until(async () => expect(await stored()).toBe(2));
+  await watch.until(() => expect(watch.runs()).toHaveLength(2));
+  expect(await stored()).toBe(2);
   expect((await watch.stop()).code).toBe(0);
   expect(watch.runs()).toHaveLength(2);
 }, 60_000);
@@ -153,6 +154,7 @@ test('everybody is told of the start of failing and of its end, not of each try'
   await watch.until(() => expect(watch.runs().length).toBeGreaterThan(3));
   await watch.stop();
   const events = hook.received.map(({ body }) => (JSON.parse(body) as { event: string }).event);
+  expect(events[0]).toBe('run.started');
   expect(events.filter((event) => event === 'run.finished').length).toBeLessThan(3);
   expect(await readFile(metrics, 'utf8')).toContain('cyber_collect_run_exit_code{tenancy="default"}');
 }, 60_000);
@@ -189,6 +191,14 @@ test.each([
 ])('%s is exit 2 at once', async (_what, args, env, said) => {
   const { code, stderr } = await launch(await temporaryFolder(), args, env).ended;
   expect(stderr).toMatch(said);
+  expect(code).toBe(2);
+});
+
+test('a file without a bridge of what is asked for is exit 2', async () => {
+  const folder = await temporaryFolder();
+  await writeFile(join(folder, 'config.json'), JSON.stringify({ bridges: { 'okta.users': {} } }));
+  const { code, stderr } = await launch(folder, ['--config', 'config.json', '--only', 'duo']).ended;
+  expect(stderr).toContain('no bridge is of duo');
   expect(code).toBe(2);
 });
 
