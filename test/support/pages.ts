@@ -43,7 +43,7 @@ export function fencesOf(text: string): readonly Fence[] {
 }
 
 /** A page without its blocks of code. */
-export function proseOf(text: string): string {
+function proseOf(text: string): string {
   return text.replaceAll(FENCE, '');
 }
 
