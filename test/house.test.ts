@@ -147,7 +147,7 @@ describe('rooms', () => {
 
   it('have their keys in one order', () => {
     const forCollectors = ['name', 'title', 'docs', 'env', 'aliases', 'http', 'errors', 'resources'];
-    const forStores = ['name', 'title', 'docs', 'env', 'aliases', 'example', 'targets', 'open'];
+    const forStores = ['name', 'title', 'docs', 'env', 'aliases', 'example', 'packages', 'targets', 'open'];
     const wrong = [
       ...collectors.map((room) => ({ file: `src_${room.name}.ts`, why: disorder(room, forCollectors) })),
       ...stores.map((room) => ({ file: `store_${room.name}.ts`, why: disorder(room, forStores) })),

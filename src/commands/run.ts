@@ -1,9 +1,9 @@
-import { tenantEnvironment } from '../config/environment.ts';
-import { ConfigError, configProblem } from '../errors.ts';
+import { type Environment, tenantEnvironment } from '../config/environment.ts';
+import { ConfigError, configProblem, type Problem } from '../errors.ts';
 import { systemClock } from '../http/pace.ts';
 import { type Log, problemLine } from '../report/log.ts';
 import { silent } from '../report/progress.ts';
-import { printPlan, printSummary } from '../report/tables.ts';
+import { printSummary } from '../report/tables.ts';
 import type { Span } from '../report/trace.ts';
 import { activate, type Plan } from '../run/activate.ts';
 import { type Coordination, openCoordination } from '../run/coordination.ts';
@@ -45,6 +45,7 @@ export interface RunFlags extends SessionFlags {
 
 /** Collects what is configured; returns the exit code. */
 export async function run(said: RunFlags, given?: Session): Promise<number> {
+  if (said.dryRun === true && said.tenants === undefined) return (await import('./plan.ts')).planRun(said, given);
   const flags = given === undefined ? await withSettings(said) : said;
   if (flags.tenants !== undefined) {
     const { runTenants } = await import('./tenants.ts');
@@ -56,17 +57,13 @@ export async function run(said: RunFlags, given?: Session): Promise<number> {
 }
 
 async function runOne(session: Session, flags: RunFlags): Promise<number> {
-  const { environment, log, progress, print } = session;
+  const { log, progress } = session;
   try {
     const plan = planned(session, flags);
     for (const problem of plan.problems) log(problem.severity, 'config.problem', problemLine(problem));
-    if (flags.dryRun === true) {
-      print(printPlan(plan, flags.output, useColour(environment, process.stdout.isTTY)));
-      return plan.problems.length > 0 ? 2 : plan.collectors.length === 0 ? 5 : 0;
-    }
     return await carryOut(plan, session, flags);
   } catch (thrown) {
-    if (flags.dryRun !== true) await reportBroken(session, flags.tenancy, thrown);
+    await reportBroken(session, flags.tenancy, thrown);
     throw thrown;
   } finally {
     progress.stop();
@@ -103,35 +100,44 @@ async function carryOut(plan: Plan, session: Session, flags: RunFlags): Promise<
   }
 }
 
-function withTenancy(flags: RunFlags, file: string): RunFlags {
+/** The flags of a run of one tenant. */
+export function withTenancy(flags: RunFlags, file: string): RunFlags {
   return { ...flags, tenancy: tenancyOf(file) };
 }
 
 /** @throws {ConfigError} when the file says that it is of another tenancy than its name does */
 async function openTenant(flags: RunFlags, file: string): Promise<Session> {
-  const said = tenantEnvironment(file).get('TENANCY');
-  if (said !== undefined && said.value !== tenancyOf(file)) {
-    const problem = configProblem(
-      file,
-      `TENANCY is ${said.value}, but the file is called ${tenancyOf(file)}`,
-      'rename it',
-    );
-    throw new ConfigError([problem]);
-  }
+  const problems = ofAnotherTenancy(tenantEnvironment(file), file);
+  if (problems.length > 0) throw new ConfigError(problems);
   return openSecretSession(withTenancy(flags, file));
+}
+
+/** Whether a tenant's file says that it is of another tenancy than its name does. */
+export function ofAnotherTenancy(environment: Environment, file: string): readonly Problem[] {
+  const said = environment.get('TENANCY');
+  if (said === undefined || said.value === tenancyOf(file)) return [];
+  const message = `TENANCY is ${said.value}, but the file is called ${tenancyOf(file)}`;
+  return [configProblem(file, message, 'rename it')];
 }
 
 /** @throws {ConfigError} for `--follow` of what is no events, which would be read whole again and again */
 function planned({ environment, rooms }: Session, flags: RunFlags): Plan {
   const plan = activate(environment, rooms, flags, new Date());
-  if (flags.follow === undefined) return plan;
+  const problems = notFollowed(plan, flags);
+  if (problems.length > 0) throw new ConfigError(problems);
+  return plan;
+}
+
+/** What a plan holds that cannot be followed. */
+export function notFollowed(plan: Plan, flags: RunFlags): readonly Problem[] {
+  if (flags.follow === undefined) return [];
   const tags = plan.collectors
     .flatMap(({ datasets }) => datasets)
     .filter(({ kind, stored }) => stored && kind !== 'events')
     .map(({ tag }) => tag);
-  if (tags.length === 0) return plan;
+  if (tags.length === 0) return [];
   const mend = 'name events with --only, such as --only syslog';
-  throw new ConfigError([configProblem('--follow', `only events can be followed, not ${tags.join(', ')}`, mend)]);
+  return [configProblem('--follow', `only events can be followed, not ${tags.join(', ')}`, mend)];
 }
 
 /** What runs are made with. */

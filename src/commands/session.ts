@@ -13,7 +13,7 @@ import { type ConfigFile, readConfig } from '../config/file.ts';
 import { managersShape } from '../config/managers.ts';
 import { programAliases, programShape } from '../config/program.ts';
 import { factsOf, type Shape } from '../config/setting.ts';
-import { ConfigError } from '../errors.ts';
+import { ConfigError, type Problem } from '../errors.ts';
 import { createLog, type Log } from '../report/log.ts';
 import { createProgress, type Progress, silent } from '../report/progress.ts';
 import { createRedactor, type Redactor } from '../report/redact.ts';
@@ -87,8 +87,9 @@ export async function openEnvironment(flags: Pick<SessionFlags, 'envFile' | 'con
   return (await open({ ...flags, logFormat: 'text' })).environment;
 }
 
-function baseOf({ envFile, tenant }: SessionFlags): Environment {
-  return tenant === undefined ? loadEnvironment(envFile) : tenantEnvironment(tenant);
+function baseOf({ envFile, tenant }: SessionFlags, collected?: Problem[]): Environment {
+  if (tenant !== undefined) return tenantEnvironment(tenant, collected);
+  return loadEnvironment(envFile, process.cwd(), processEnvironment(), collected);
 }
 
 /**
@@ -118,6 +119,54 @@ export async function openSecretSession(flags: SessionFlags, loaded?: Environmen
   const session = sessionOver(await withSecrets(environment, names, client), rooms, flags);
   for (const where of findings.clear) session.log('WARNING', 'config.secret', `${where} ${IN_CLEAR}`);
   return session;
+}
+
+/** A session of which everything that is wrong is known, and that has called nobody. */
+export interface DraftSession<F> {
+  readonly session: Session;
+  readonly flags: F;
+  readonly problems: readonly Problem[];
+}
+
+/** A session for a plan: references to secrets are checked and not looked up; what is wrong is told with the rest. */
+export async function openDraftSession<F extends SettingsFlags>(said: F): Promise<DraftSession<F>> {
+  const problems: Problem[] = [];
+  const base = baseOf(said, problems);
+  const file = await collecting(problems, () => configFile(said, base));
+  const flags = settledBy(file, said);
+  const tenant = flags.tenant !== undefined;
+  const { environment, index, check } = await configure(base, file, { tenant, collected: problems });
+  const rooms = await index.rooms(environment, patternsOf(flags.only ?? []));
+  const findings = check(rooms);
+  const names = secretsOf(rooms);
+  const { checkReferences, withoutReferences } = await import('../run/secrets.ts');
+  const { notInstalled, unknownVariables } = await import('../run/preflight.ts');
+  await collecting(problems, async () => assertPrivate(environment, names));
+  const references = checkReferences(environment, names);
+  problems.push(
+    ...unknownVariables(base, index.cards),
+    ...[...findings.problems, ...findings.unset, ...references.problems],
+    ...notInstalled('secrets', references.packages),
+  );
+  const session = sessionOver(withoutReferences(environment, names, typesOf(rooms)), rooms, flags);
+  for (const where of findings.clear) session.log('WARNING', 'config.secret', `${where} ${IN_CLEAR}`);
+  return { session, flags, problems };
+}
+
+/** Runs something; the problems that it throws are put to the others. */
+async function collecting<T>(problems: Problem[], work: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await work();
+  } catch (thrown) {
+    if (!(thrown instanceof ConfigError)) throw thrown;
+    problems.push(...thrown.problems);
+    return undefined;
+  }
+}
+
+function typesOf(rooms: Rooms): Shape {
+  const shapes: readonly Shape[] = [...rooms.collectors, ...rooms.stores].map(({ env }) => env as Shape);
+  return Object.assign({}, programShape, managersShape, ...shapes) as Shape;
 }
 
 const IN_CLEAR = 'is a secret in clear: better write { env: NAME }, { file: PATH } or a reference to a secret manager';
@@ -189,15 +238,23 @@ export function useColour(environment: Environment, tty: boolean | undefined): b
   return tty === true;
 }
 
+/** Flags that a configuration file may settle. */
+export interface SettingsFlags extends SessionFlags {
+  /** Flags that stand on the command line. */
+  readonly told?: readonly string[];
+  readonly tenants?: readonly string[];
+}
+
 /**
  * Flags with what the configuration file's section `run` says in place of those that are not on the command line.
  * @throws {ConfigError} for a file that cannot be read or understood
  */
-export async function withSettings<
-  F extends SessionFlags & { readonly told?: readonly string[]; readonly tenants?: readonly string[] },
->(flags: F): Promise<F> {
+export async function withSettings<F extends SettingsFlags>(flags: F): Promise<F> {
   const base = flags.tenants === undefined ? baseOf(flags) : processEnvironment();
-  const file = await configFile(flags, base);
+  return settledBy(await configFile(flags, base), flags);
+}
+
+function settledBy<F extends SettingsFlags>(file: ConfigFile | undefined, flags: F): F {
   if (file === undefined) return flags;
   const told = new Set(flags.told);
   const settings = Object.entries(runSettings(file)).filter(([name]) => !told.has(name));

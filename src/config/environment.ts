@@ -172,11 +172,12 @@ export function resolveShape<S extends Shape>(
   aliases: Readonly<Record<string, string>> = {},
 ): Resolved<S> {
   const problems: Problem[] = [];
+  const unreadable: Problem[] = [];
   const missing: string[] = [];
   const values: Record<string, unknown> = {};
   let required = 0;
   for (const [name, type] of Object.entries(shape)) {
-    const found = lookUp(environment, name, aliases, problems);
+    const found = lookUp(environment, name, aliases, unreadable);
     if (isRequired(type)) {
       required += 1;
       if (found === undefined) missing.push(name);
@@ -184,9 +185,14 @@ export function resolveShape<S extends Shape>(
     if (found === undefined) values[name] = isRequired(type) ? undefined : type.parse(undefined);
     else values[name] = parseValue(type, name, found, problems);
   }
-  if (missing.length > 0 && missing.length === required)
+  if (missing.length > 0 && missing.length === required && unreadable.length === 0)
     return { state: 'idle', missing, problems: [], values: undefined };
-  if (missing.length > 0) return { state: 'partial', missing, problems: [halfSet(unit, missing)], values: undefined };
+  if (missing.length > 0) {
+    // What a file should have held is missing for that reason.
+    const why = unreadable.length > 0 ? unreadable : [halfSet(unit, missing)];
+    return { state: 'partial', missing, problems: why, values: undefined };
+  }
+  problems.push(...unreadable);
   if (problems.length > 0) return { state: 'invalid', missing, problems, values: undefined };
   return { state: 'active', missing, problems, values: values as Values<S> };
 }

@@ -53,6 +53,21 @@ function endpointOf(program: TelemetryMeans['program'], signal: Signal): string 
   return own ?? (all === undefined ? undefined : `${all.replace(/\/$/, '')}/v1/${signal.toLowerCase()}`);
 }
 
+/** The packages that telemetry needs with these settings. */
+export function telemetryPackages(program: TelemetryMeans['program']): readonly string[] {
+  const isOn = endpointOf(program, 'TRACES') !== undefined || endpointOf(program, 'METRICS') !== undefined;
+  return isOn && program.OTEL_EXPORTER_OTLP_PROTOCOL !== 'grpc' ? PACKAGES.map((name) => `@opentelemetry/${name}`) : [];
+}
+
+const PACKAGES = [
+  'api',
+  'resources',
+  'sdk-trace-base',
+  'sdk-metrics',
+  'exporter-trace-otlp-http',
+  'exporter-metrics-otlp-http',
+];
+
 async function packages() {
   try {
     const [api, resources, sdkTrace, sdkMetrics, traceExporter, metricExporter] = await Promise.all([
@@ -65,8 +80,7 @@ async function packages() {
     ]);
     return { api, resources, sdkTrace, sdkMetrics, traceExporter, metricExporter };
   } catch (cause) {
-    const names = ['api', 'resources', 'sdk-trace-base', 'sdk-metrics', 'exporter-trace-otlp-http'];
-    const all = [...names, 'exporter-metrics-otlp-http'].map((name) => `@opentelemetry/${name}`).join(' ');
+    const all = PACKAGES.map((name) => `@opentelemetry/${name}`).join(' ');
     const message = 'OTEL_EXPORTER_OTLP_ENDPOINT is set, but telemetry needs @opentelemetry/*, which is not installed';
     throw new CollectError('config', message, { mend: `npm install ${all}`, cause });
   }

@@ -61,11 +61,24 @@ export interface Wanted {
   readonly headroom?: string | undefined;
 }
 
+/** A plan as far as it goes, and what forbids to call any vendor. */
+export interface Draft {
+  readonly plan: Plan;
+  readonly fatal: readonly Problem[];
+}
+
 /**
  * Turns environment and flags into a plan.
  * @throws {ConfigError} with every problem found, when one of them forbids to call any vendor
  */
 export function activate(environment: Environment, rooms: Rooms, wanted: Wanted, at: Date): Plan {
+  const { plan, fatal } = draft(environment, rooms, wanted, at);
+  if (fatal.length > 0) throw new ConfigError([...fatal, ...plan.problems]);
+  return plan;
+}
+
+/** Turns environment and flags into a plan, whatever is wrong with them. */
+export function draft(environment: Environment, rooms: Rooms, wanted: Wanted, at: Date): Draft {
   const fatal: Problem[] = [];
   const problems: Problem[] = [];
   const settings = programOf(environment, fatal);
@@ -106,10 +119,9 @@ export function activate(environment: Environment, rooms: Rooms, wanted: Wanted,
   if (stores.length > 0 && stores.every((store) => isOff(store, tenancy, at))) {
     fatal.push(configProblem('stores', 'no store is switched on', 'set STORE_FILE or another STORE_ variable'));
   }
-  if (fatal.length > 0) throw new ConfigError([...fatal, ...problems]);
   const used = stores.filter((store) => !isOff(store, tenancy, at));
   const slot = wanted.slot === undefined ? {} : { slot: wanted.slot };
-  return { program, tenancy, ...slot, at, collectors, stores: used, problems };
+  return { plan: { program, tenancy, ...slot, at, collectors, stores: used, problems }, fatal };
 }
 
 /** The program's own settings. */

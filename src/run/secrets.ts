@@ -2,8 +2,8 @@ import { entra } from '../collectors/_entra.ts';
 import { awsAliases, awsIdentity } from '../config/aws.ts';
 import { type Environment, lookUp, resolveShape } from '../config/environment.ts';
 import { managersShape, REFERENCE } from '../config/managers.ts';
-import { baseUrl, type Values } from '../config/setting.ts';
-import { asCollectError, CollectError, ConfigError, configProblem } from '../errors.ts';
+import { baseUrl, isRequired, type Shape, type Values } from '../config/setting.ts';
+import { asCollectError, CollectError, ConfigError, configProblem, type Problem } from '../errors.ts';
 import { staticHeaders } from '../http/auth.ts';
 import { Client, type ClientSettings, type HttpOptions } from '../http/client.ts';
 import { googleAccount } from '../http/google.ts';
@@ -66,6 +66,65 @@ export async function withSecrets(
       return value === undefined ? environment.get(name) : { value, from: 'a secret manager' };
     },
   };
+}
+
+/** The variables without which a manager cannot be asked. */
+const NEEDS: Readonly<Record<string, readonly (keyof Managers)[]>> = {
+  'aws-sm': [],
+  'azure-kv': ['SECRETS_AZURE_TENANT_ID', 'SECRETS_AZURE_CLIENT_ID', 'SECRETS_AZURE_CLIENT_SECRET'],
+  'gcp-sm': ['SECRETS_GCP_KEY'],
+  vault: ['VAULT_ADDR', 'VAULT_TOKEN'],
+};
+
+/** What can be said of references to secrets without looking them up. */
+export interface ReferenceFindings {
+  readonly problems: readonly Problem[];
+  readonly packages: readonly string[];
+}
+
+/** Checks the references to secrets; calls nobody. */
+export function checkReferences(
+  environment: Environment,
+  names: ReadonlyMap<string, Readonly<Record<string, string>>>,
+): ReferenceFindings {
+  const { values: managers, problems } = resolveShape(environment, 'secrets', managersShape, awsAliases);
+  const references = [...names].flatMap(([name, aliases]) => {
+    const match = REFERENCE.exec(lookUp(environment, name, aliases)?.value ?? '');
+    return match === null ? [] : [{ name, manager: match[1] ?? '', field: match[3] }];
+  });
+  if (references.length === 0) return { problems: [], packages: [] };
+  const missing = references.flatMap(({ name, manager, field }) => {
+    const unset = (NEEDS[manager] ?? []).filter(
+      (variable) => managers !== undefined && managers[variable] === undefined,
+    );
+    const why = unset.map((variable) => configProblem(name, `its reference needs ${variable}`, `set ${variable}`));
+    if (manager !== 'vault' || field !== undefined) return why;
+    return [
+      ...why,
+      configProblem(name, 'a secret of Vault is read by its field', 'write vault://mount/data/name#field'),
+    ];
+  });
+  const packages = references.some(({ manager }) => manager === 'aws-sm') ? ['@aws-sdk/client-secrets-manager'] : [];
+  return { problems: [...problems, ...missing], packages };
+}
+
+/**
+ * The environment for a plan, in which references stand for what they lead to. What is checked closely, such as a URL,
+ * and may be left out, is left out.
+ */
+export function withoutReferences(
+  environment: Environment,
+  names: ReadonlyMap<string, Readonly<Record<string, string>>>,
+  types: Shape,
+): Environment {
+  const left = new Set<string>();
+  for (const [name, aliases] of names) {
+    const { value } = lookUp(environment, name, aliases) ?? { value: '' };
+    const type = types[name];
+    if (!REFERENCE.test(value) || type === undefined || isRequired(type) || type.safeParse(value).success) continue;
+    for (const one of [name, ...Object.keys(aliases).filter((alias) => aliases[alias] === name)]) left.add(one);
+  }
+  return { ...environment, get: (name) => (left.has(name.replace(/_FILE$/, '')) ? undefined : environment.get(name)) };
 }
 
 const MANAGERS: Readonly<Record<string, (named: Named, means: Means) => Promise<string>>> = {

@@ -79,6 +79,8 @@ export interface Store<S extends Shape = Shape> {
   readonly aliases?: Readonly<Record<string, string>>;
   /** Variables of a worked example for the docs; no secrets. */
   readonly example?: Readonly<Record<string, string>>;
+  /** The optional packages that it needs with these settings; a plan names those that are not installed. */
+  packages?(settings: Values<S>): readonly string[];
   /**
    * Every place a dataset would be written to; two datasets with one target are refused before any vendor is called.
    * Undefined when the settings switch the store off. `id` is the dataset's, where a dataset is meant.

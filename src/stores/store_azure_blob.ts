@@ -41,6 +41,7 @@ export default defineStore({
     STORE_AZURE_BLOB_ACCOUNT: 'acmedata',
     STORE_AZURE_BLOB_KEY: 'data/%TAG/%TENANCY.ndjson.gz',
   },
+  packages: () => ['@azure/storage-blob'],
   targets: (settings, kind, names) => objectTargets(layoutOf(settings), kind, names),
   open: async (settings, context) => objectSink(await openContainer(settings), layoutOf(settings), context),
 });

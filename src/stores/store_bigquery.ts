@@ -17,6 +17,7 @@ export default defineStore({
   docs: 'https://cloud.google.com/bigquery/docs/batch-loading-data',
   env: bigqueryShape,
   example: { STORE_BIGQUERY_PROJECT_ID: 'acme-security', STORE_BIGQUERY_DATASET: 'security_metrics' },
+  packages: () => ['@google-cloud/bigquery'],
   targets(settings, _kind, { tag }) {
     connectionOf(settings);
     return [`bigquery://${settings.STORE_BIGQUERY_PROJECT_ID}/${settings.STORE_BIGQUERY_DATASET}.${tableOf(tag)}`];

@@ -31,6 +31,7 @@ export default defineStore({
     STORE_CASSANDRA_LOCAL_DC: 'datacenter1',
     STORE_CASSANDRA_USERNAME: 'collector',
   },
+  packages: () => ['cassandra-driver'],
   targets(settings, _kind, { tag }) {
     const place = placeOf(settings);
     return place === undefined ? undefined : [targetOf(settings, place, tag)];

@@ -48,6 +48,10 @@ export default defineStore({
     STORE_FILE_SLEEP: setting('Seconds of that pause', seconds()),
   },
   example: { STORE_FILE: './data/%TAG/%TENANCY.ndjson.gz' },
+  packages(settings) {
+    const path = settings.STORE_FILE;
+    return path !== 'none' && formatOf(settings, path) === 'sqlite' ? ['node-sqlite3-wasm'] : [];
+  },
   targets(settings, kind, names, id) {
     if (settings.STORE_FILE === 'none') return undefined;
     const path = pathOf(settings, kind, names);

@@ -31,6 +31,7 @@ export default defineStore({
   docs: 'https://cloud.google.com/storage/docs/performing-resumable-uploads',
   env: ENV,
   example: { STORE_GCS_BUCKET: 'acme-security', STORE_GCS_KEY: 'data/%TAG/%TENANCY.ndjson.gz' },
+  packages: () => ['@google-cloud/storage'],
   targets(settings, kind, names) {
     connectionOf(settings);
     return objectTargets(layoutOf(settings), kind, names);

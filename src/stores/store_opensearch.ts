@@ -37,6 +37,7 @@ export default defineStore({
     STORE_OPENSEARCH_URL: 'https://opensearch.example.com:9200',
     STORE_OPENSEARCH_USERNAME: 'collector',
   },
+  packages: () => ['@opensearch-project/opensearch'],
   targets(settings, _kind, names) {
     return [`${addressOf(settings)}/${indexName(settings.STORE_OPENSEARCH_INDEX, names)}`];
   },

@@ -37,6 +37,7 @@ export default defineStore({
     STORE_SNOWFLAKE_DATABASE: 'SECURITY',
     STORE_SNOWFLAKE_WAREHOUSE: 'LOAD_XS',
   },
+  packages: () => ['snowflake-sdk'],
   targets(settings, _kind, { tag }) {
     connectionOf(settings);
     return [placeOf(settings, tag).target];
