@@ -24,14 +24,19 @@ jobs:
         with:
           node-version: "22"
       # What the runner forgets: cursors of events, and what the shrink guard compares with.
-      - uses: actions/cache@v4
+      - uses: actions/cache/restore@v4
         with:
           path: .cyber-collect
-          key: ${job.name}-\${{ github.run_id }}
+          key: ${job.name}-\${{ github.run_id }}-\${{ github.run_attempt }}
           restore-keys: ${job.name}-
       - run: ${npxOf(job)} run ${shellOf(job.flags)} --output markdown >> "$GITHUB_STEP_SUMMARY"
         env:
 ${all.map((variable) => `          ${hash(variable)}${variable.name}: ${referenceOf(variable)}`).join('\n')}
+      - uses: actions/cache/save@v4
+        if: always()
+        with:
+          path: .cyber-collect
+          key: ${job.name}-\${{ github.run_id }}-\${{ github.run_attempt }}
 `;
   const needed = all.filter((variable) => isSet(variable) && variable.value === '' && variable.required);
   return {

@@ -102,7 +102,7 @@ export function airflow(job: Job): Schedule {
   const file = `${job.name.replaceAll('-', '_')}.py`;
   const list = (words: readonly string[]) => `[\n${words.map((one) => `    ${quoted(one)},\n`).join('')}]`;
   const command = [...job.program, 'run', '--log-format', 'json', '--env-file', job.envFile, ...job.flags];
-  const text = `"""cyber-collect, hourly, as a DAG of Airflow 2.10 and 3."""
+  const text = `"""cyber-collect, hourly, as a DAG of Airflow 2.11 and 3."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ function outside(plan: RoomPlan): Room {
     `A store of our own for [cyber-collect](https://www.npmjs.com/package/cyber-collect): \`store_${name}.${language}\`.`,
     `It is switched on by \`${variable}\`, and found where \`STORES_PATH\` names its folder:`,
     `\`\`\`bash\nexport STORES_PATH=${here} ${variable}=./data/%TAG/%UUID.ndjson\nnpx cyber-collect doctor\nnpx cyber-collect run\n\`\`\``,
-    `\`node --test ${here}/\` stores records that \`${name}.test.mjs\` makes up.`,
+    `\`node --test ${here}/${name}.test.mjs\` stores records that it makes up.`,
   ]);
   return {
     files: [

@@ -87,6 +87,17 @@ describe('the file of variables', () => {
     expect(await read('.env')).toContain('\nSTORE_FILE=none\n');
   });
 
+  test('names the folder of a room of one’s own that is chosen', async () => {
+    expect((await run('new', 'collector', 'acme', '--js')).code).toBe(0);
+    const init = ['init', '--only', 'acme', '--store', 'file'];
+    expect((await program(folder, init, { COLLECTORS_PATH: './collectors' }).ended).code).toBe(0);
+    expect(await read('.env')).toMatch(/\nCOLLECTORS_PATH=\.\/collectors\n[\s\S]*\nACME_URL=\n/);
+    await fill({ ACME_URL: 'https://acme.example', ACME_TOKEN: 'not-a-token-1' });
+    const dry = await run('run', '--dry-run', '--output', 'json');
+    expect([dry.code, dry.stderr]).toEqual([0, '']);
+    expect(dry.stdout).toContain('acme_users');
+  });
+
   test('what a command line gets wrong is told at once, and nothing is written', async () => {
     const { code, stderr } = await run('init', '--only', 'octa', '--store', 'fil', '--for', 'crn', '--tenancy', 'acme');
     expect(code).toBe(2);
@@ -186,7 +197,7 @@ describe('schedules', () => {
 
   test('hold references in place of values', async () => {
     await run(...CHOICE, ...ALL);
-    const { env } = parse(await read('.github/workflows/cyber-collect-acme.yml')).jobs.collect.steps.at(-1);
+    const { env } = parse(await read('.github/workflows/cyber-collect-acme.yml')).jobs.collect.steps.at(-2);
     expect(env.OKTA_TOKEN).toBe(reference('secrets.OKTA_TOKEN'));
     expect(env.STORE_POSTGRES_PASSWORD).toBe(reference('secrets.STORE_POSTGRES_PASSWORD'));
     expect(env.OKTA_DOMAIN).toBe(reference('vars.OKTA_DOMAIN'));
