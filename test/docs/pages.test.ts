@@ -5,6 +5,7 @@ import { managersShape } from '../../src/config/managers.ts';
 import { programAliases, programShape } from '../../src/config/program.ts';
 import type { Shape } from '../../src/config/setting.ts';
 import { discoverCollectors, discoverStores } from '../../src/run/discover.ts';
+import { parseTemplate } from '../../src/templating/template.ts';
 import { root } from '../support/build.ts';
 import { anchorsOf, codeOf, documentation, fencesOf, linksOf, shellCommands } from '../support/pages.ts';
 
@@ -69,6 +70,18 @@ test('assignments in examples have values that are taken', async () => {
       }),
   );
   expect(faults).toEqual([]);
+});
+
+test('templates in examples are templates', () => {
+  const names = { uuid: '8689e311-4a48-4a94-85d5-54c4a1689d70', tag: 'okta_users', tenancy: 'acme', at: new Date() };
+  const told = pages.flatMap(({ path, text }) =>
+    [...codeOf(text), ...fencesOf(text).map((fence) => fence.text)]
+      .flatMap((code) => [...code.matchAll(/(STORE_\w+|CYBER_COLLECT_\w+)(?:=|: )'?([^\s',`]*%[^\s',`]*)/g)])
+      .map(([, name, value]) => ({ path, name, value: (value ?? '').replaceAll('%%', '%') })),
+  );
+  expect(told.length).toBeGreaterThan(15);
+  for (const one of told)
+    expect([one, parseTemplate(one.value).render(names)]).toEqual([one, expect.not.stringContaining('%')]);
 });
 
 test('the README tells of every collector and store, and counts them right', async () => {
