@@ -108,7 +108,11 @@ const inShells = pages.flatMap(({ path, text }) =>
 );
 
 /** Other programs that pages call, and what is theirs alone to test. */
-const OTHERS = new Set('. cd chmod curl docker duckdb echo export git head jq ls npm printf touch'.split(' '));
+const OTHERS = new Set(
+  '. apt-get autoload brew cat cd chmod compinit cosign cp crontab curl docker duckdb echo export fish fpath gh git head jq kubectl ls man mkdir mv node npm printf rm sha256sum source sudo systemctl tail tee touch'.split(
+    ' ',
+  ),
+);
 
 /** Names in examples that stand for those of the reader. */
 const PLACEHOLDER = /^(<.*>|[A-Z][A-Z_]*|NAME.*|\.\.\.|crowdstrike_hosts)$/;
@@ -167,7 +171,9 @@ describe('what pages tell to type', () => {
     const names = inShells.flatMap(({ path, words }) => {
       const args = argumentsOf({ words }) ?? [];
       const named = args.filter((_, n) => /^--(only|exclude|accept-shrink)$/.test(args[n - 1] ?? ''));
-      const operand = /^(explain|peek)$/.test(args[0] ?? '') ? [args[1] ?? ''] : [];
+      const operand = /^(explain|peek)$/.test(args[0] ?? '')
+        ? args.slice(1, 2).filter((word) => !word.startsWith('-'))
+        : [];
       return patternsOf([...named, ...operand]).map((name) => ({ path, name }));
     });
     expect(names.length).toBeGreaterThan(10);
