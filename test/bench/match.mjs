@@ -1,13 +1,25 @@
 // How fast indicators are matched, side by side with `rg -F -f` on the same files, and whether both find the same lines.
-// node test/bench/match.mjs [MiB of log] [indicators]
+// node test/bench/match.mjs [MiB of log] [indicators] [--detect]: the matcher alone, or the whole command from files.
 import { spawnSync } from 'node:child_process';
-import { createReadStream, createWriteStream, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  createReadStream,
+  createWriteStream,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
-const [mib = 200, count = 100_000] = process.argv.slice(2).map(Number);
+const whole = process.argv.includes('--detect');
+const [mib = 200, count = 100_000] = process.argv
+  .slice(2)
+  .filter((word) => /^\d+$/.test(word))
+  .map(Number);
 const MIXES = { words: [40, 30, 20, 10, 0], 'words and texts': [35, 25, 20, 10, 10], texts: [0, 0, 0, 0, 100] };
 const PLANTED = 0.002;
 const RUNS = 3;
@@ -91,6 +103,32 @@ function measured(command, args) {
   return { wall: (performance.now() - started) / 1000, stdout };
 }
 
+/** The whole command: lists, log, counts, alerts into a file, state. The lines are told by their offsets. */
+function detect(log, list, folder) {
+  const home = mkdtempSync(join(folder, 'run-'));
+  const env = {
+    ...{ PATH: process.env.PATH, HOME: home, SYSLOG_TIMEZONE: 'UTC' },
+    ...{ STORE_FILE: join(home, '%TAG.ndjson'), STORE_FILE_EVENTS: join(home, '%TAG', '%UUID.ndjson') },
+  };
+  const bin = join(root, 'bin', 'cyber-collect.js');
+  const args = ['--', bin, 'detect', '--from', `lines:${log}`, '--indicators', list, '-q', '-o', 'json'];
+  const timed = spawnSync('/usr/bin/env', ['time', '-f', '%e %U %S %M', process.execPath, ...args], {
+    ...{ cwd: home, env, encoding: 'utf8', maxBuffer: 2 ** 28 },
+  });
+  if (timed.status !== 0) throw new Error(timed.stderr);
+  const [wall, user, system, rss] = timed.stderr.trim().split('\n').at(-1).split(' ').map(Number);
+  const { alerts, events } = JSON.parse(timed.stdout);
+  const folderOf = join(home, 'syslog_alerts');
+  const found = readdirSync(folderOf).flatMap((name) =>
+    readFileSync(join(folderOf, name), 'utf8')
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line)),
+  );
+  const texts = found.map(({ data }) => data);
+  return { wall, load: 0, cpu: user + system, rss: rss / 1024, refused: 0, alerts, events, lines: [...new Set(texts)] };
+}
+
 const median = (numbers) => numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)];
 
 async function compare(name, mix, folder) {
@@ -101,18 +139,22 @@ async function compare(name, mix, folder) {
   await writeLog(log, indicators);
   const [ours, theirs] = [[], []];
   for (let run = 0; run < RUNS; run += 1) {
-    const { stdout } = measured(process.execPath, [fileURLToPath(import.meta.url), '--child', log, list]);
-    ours.push(JSON.parse(stdout));
+    if (whole) ours.push(detect(log, list, folder));
+    else {
+      const { stdout } = measured(process.execPath, [fileURLToPath(import.meta.url), '--child', log, list]);
+      ours.push(JSON.parse(stdout));
+    }
     const rg = measured('rg', ['-F', '-n', '--color=never', '-f', plain, log]);
     theirs.push({
       wall: rg.wall,
       lines: rg.stdout
         .split('\n')
         .slice(0, -1)
-        .map((line) => Number(line.split(':', 1)[0])),
+        .map((line) => (whole ? line.slice(line.indexOf(':') + 1) : Number(line.split(':', 1)[0]))),
     });
   }
-  const same = JSON.stringify(ours[0].lines) === JSON.stringify(theirs[0].lines);
+  const linesOf = ([{ lines }]) => JSON.stringify(whole ? [...new Set(lines)].sort() : lines);
+  const same = linesOf(ours) === linesOf(theirs);
   const [wall, other] = [median(ours.map((one) => one.wall)), median(theirs.map((one) => one.wall))];
   process.stdout.write(
     `${name}: ${indicators.length} indicators, ${mib} MiB, ${ours[0].lines.length} lines found, ` +

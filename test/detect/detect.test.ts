@@ -316,3 +316,46 @@ detection: { a: { b: c }, condition: nothing }
   const args = ['--from', 'file:okta.ndjson', '--dataset', 'okta.system_log', '--rules', 'rules.yml', '-o', 'json'];
   expect(JSON.parse((await detect(folder, args)).stdout)).toMatchObject({ events: 2, alerts: 2 });
 });
+
+test('many alerts are stored in windows; killed between them, none is lost and none is there twice', async () => {
+  const folder = await folderWith([]);
+  const lines = Array.from({ length: 120_000 }, (_, n) => `Mar  1 10:00:00 web1 x: ${n} from 203.0.113.7\n`);
+  await writeFile(join(folder, 'app.log'), lines.join(''));
+  const args = ['--from', 'lines:*.log', '-o', 'json'];
+  const first = launch(folder, args);
+  const metrics = () => filesBelow(join(folder, 'data', 'syslog_metrics')).catch(() => []);
+  await vi.waitFor(async () => expect(await metrics()).not.toHaveLength(0), { timeout: 60_000, interval: 5 });
+  first.child.kill('SIGKILL');
+  await first.ended;
+  expect((await detect(folder, args)).code).toBe(0);
+  const ids = (await stored(folder, 'syslog_alerts')).map(({ alert_id }) => alert_id);
+  expect(ids).toHaveLength(120_000);
+  expect(new Set(ids).size).toBe(120_000);
+  const counted = (await stored(folder, 'syslog_metrics')).map(({ events }) => Number(events));
+  expect(counted.length).toBeGreaterThan(1);
+  expect(counted.reduce((sum, events) => sum + events, 0)).toBe(120_000);
+}, 120_000);
+
+test('what a store does not take waits in the outbox, and detect goes on', async () => {
+  const folder = await folderWith();
+  const env = { STORE_DUCKDB: join(folder, 'list.txt', 'data.duckdb') };
+  const args = ['--from', 'lines:*.log', '-o', 'json'];
+  const first = await detect(folder, args, env);
+  expect(first.code).toBe(6);
+  expect(JSON.parse(first.stdout).stores).toMatchObject([
+    { store: 'duckdb', waits: true },
+    { store: 'duckdb', waits: true },
+  ]);
+  const mended = { STORE_DUCKDB: join(folder, 'data.duckdb') };
+  expect(JSON.parse((await detect(folder, args, mended)).stdout)).toMatchObject({ events: 0, alerts: 0 });
+  expect(await countIn(join(folder, 'data.duckdb'))).toEqual({ alerts: 3, ids: 3, metrics: 1 });
+});
+
+test('a source is read by one at a time', async () => {
+  const folder = await folderWith();
+  const { child } = launch(folder, ['--from', '-'], {}, 'pipe');
+  const lock = async () => (await filesBelow(join(folder, '.cyber-collect', 'locks')).catch(() => [])).length;
+  await vi.waitFor(async () => expect(await lock()).toBeGreaterThan(0), { timeout: 20_000, interval: 20 });
+  expect((await detect(folder, ['--from', '-'])).code).toBe(8);
+  expect(child.exitCode).toBe(null);
+});
