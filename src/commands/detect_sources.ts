@@ -68,7 +68,7 @@ function storeSettings(name: string, { environment, rooms }: Session, { stores }
   throw new ConfigError([configProblem('--from', `${name} is not configured`, mend)]);
 }
 
-const DATABASES = ['cassandra', 'postgres', 'duckdb'];
+const DATABASES = ['cassandra', 'astra', 'postgres', 'duckdb'];
 
 /** The database that is configured; else the files of the file store. */
 function usual({ stores, tenancy }: Plan): string {

@@ -105,9 +105,14 @@ function alertOf(event: Event, { indicator, start, end }: Hit, line: Buffer, off
 }
 
 function charactersOf(text: string): number {
-  let count = 0;
-  for (const _ of text) count += 1;
+  let count = text.length;
+  for (let at = 0; at < text.length; at += 1) if (isHigh(text.charCodeAt(at))) count -= 1;
   return count;
+}
+
+/** Whether a unit is the first of the two that a character beyond U+FFFF takes. */
+function isHigh(unit: number): boolean {
+  return unit >= 0xd800 && unit < 0xdc00;
 }
 
 function* byRules(event: Event, rules: readonly Rule[]): Generator<Alert> {

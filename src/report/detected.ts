@@ -78,25 +78,27 @@ export interface Tally {
 
 /** A tally of nothing yet. */
 export function newTally(at: string): Tally {
-  const found = new Map<string, Found>();
-  let newest: Newest[] = [];
+  const found = new Map<string, { readonly what: Omit<Found, 'alerts'>; alerts: number }>();
+  const newest: Newest[] = [];
+  let nth = 0;
   return {
-    add({ indicator, kind, date, device_name, data, list, title, level }) {
-      const named = { indicator: indicator.slice(0, MOST_TEXT), kind, list: list ?? title ?? '' };
-      const rated = level === undefined ? named : { ...named, level };
+    add({ indicator, kind, date, device_name, data, list = '', title, level }) {
+      const named = { indicator: indicator.slice(0, MOST_TEXT), kind, list: list === '' ? (title ?? '') : list };
       const key = keyOf(named);
-      const before = found.get(key)?.alerts ?? 0;
-      if (before > 0 || found.size < MOST_FOUND * 4) found.set(key, { ...rated, alerts: before + 1, at });
-      newest.push({ ...rated, at, date, device_name, text: data.slice(0, MOST_TEXT) });
-      if (newest.length > MOST_NEWEST * 4) newest = newest.slice(-MOST_NEWEST);
+      const known = found.get(key);
+      const what = known?.what ?? { ...named, at, ...(level === undefined ? {} : { level }) };
+      if (known !== undefined) known.alerts += 1;
+      else if (found.size < MOST_FOUND * 4) found.set(key, { what, alerts: 1 });
+      newest[nth % MOST_NEWEST] = { ...what, date, device_name, text: data.slice(0, MOST_TEXT) };
+      nth += 1;
     },
-    by: () => [...found.values()],
-    newest: () => newest.slice(-MOST_NEWEST).reverse(),
+    by: () => [...found.values()].map(({ what, alerts }) => ({ ...what, alerts })),
+    newest: () => [...newest.slice(nth % MOST_NEWEST), ...newest.slice(0, nth % MOST_NEWEST)].reverse(),
   };
 }
 
 function keyOf({ indicator, kind, list }: Pick<Found, 'indicator' | 'kind' | 'list'>): string {
-  return JSON.stringify([kind, list, indicator]);
+  return `${kind}\n${list}\n${indicator}`;
 }
 
 /** What is known with a window added; the same window twice counts once. */

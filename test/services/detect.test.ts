@@ -3,11 +3,12 @@ import { appendFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import cassandra from 'cassandra-driver';
 import pg from 'pg';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { environmentOf, resolveShape } from '../../src/config/environment.ts';
 import store from '../../src/stores/store_cassandra.ts';
 import build from '../support/build.ts';
-import { admin, login } from '../support/cassandra.ts';
+import { admin, bundleFor, login } from '../support/cassandra.ts';
+import { makeCertificates } from '../support/certificates.ts';
 import { datasetOf } from '../support/dataset.ts';
 import { needed } from '../support/needed.ts';
 import { program } from '../support/program.ts';
@@ -115,6 +116,23 @@ describe('Cassandra', () => {
       ],
     );
     expect(await run(folder, DETECT, own)).toMatchObject({ alerts: 1 });
+  });
+
+  test('Astra is read through its bundle, and not without', async () => {
+    const folder = await folderWith();
+    const certificates = await makeCertificates('127.0.0.1');
+    onTestFinished(() => certificates.remove());
+    const astra = {
+      STORE_ASTRA_BUNDLE: await bundleFor(login, certificates, folder),
+      ASTRA_DB_APPLICATION_TOKEN: 'AstraCS:invented',
+      STORE_CASSANDRA_USERNAME: login.user,
+      STORE_CASSANDRA_PASSWORD: login.password,
+      STORE_CASSANDRA_KEYSPACE: keyspace,
+    };
+    const full = [...DETECT, '--from', 'astra', '--full'];
+    expect((await run(folder, full, astra)).events).toBeGreaterThanOrEqual(3000);
+    const api = { ASTRA_DB_ID: 'x', ASTRA_DB_REGION: 'y', ASTRA_DB_APPLICATION_TOKEN: 'AstraCS:invented' };
+    await expect(run(folder, DETECT, api)).rejects.toThrow(/exit 2: .*STORE_ASTRA_BUNDLE/s);
   });
 
   test('any dataset is read out of its uploads', async () => {
