@@ -22,7 +22,7 @@ export const events = {
   'store.failed': 'A store did not take a dataset (tag, store)',
   'store.caught-up': 'A store took what waited for it from earlier runs',
   'drain.stored': 'A batch of messages is in every store, and acknowledged',
-  'drain.backlog': 'How many messages wait in the topic for the drain (subscription, messages, seconds)',
+  'drain.backlog': 'How much waits in the topic for the drain (subscription, entries, seconds)',
   'drain.waits': 'A drain waits for a store or the service',
   'drain.warning': 'Something odd about messages that does not stop the drain',
   'drain.dead-letters': 'Messages that cannot be stored were set aside',

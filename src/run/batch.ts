@@ -16,6 +16,8 @@ export interface Batch {
   readonly folder: string;
   /** What has to be acknowledged once the stores have it. */
   readonly messages: Incoming[];
+  /** Theirs: the service may have lost its own connection to the broker, and then sends them again over ours. */
+  readonly ids: Set<string>;
   readonly connection: number;
   readonly began: number;
   bytes: number;
@@ -57,7 +59,17 @@ export function idOf({ position: { ledger, entry, partition, index } }: Incoming
 /** An empty batch. */
 export function newBatch(home: string, folder: string, connection: number): Batch {
   const path = join(home, folder);
-  return { path, folder, messages: [], connection, began: Date.now(), bytes: 0, groups: new Map(), dead: undefined };
+  return {
+    path,
+    folder,
+    messages: [],
+    ids: new Set(),
+    connection,
+    began: Date.now(),
+    bytes: 0,
+    groups: new Map(),
+    dead: undefined,
+  };
 }
 
 /** Adds a message: its payload as a record of the upload it belongs to, or as a dead letter. */
@@ -95,6 +107,7 @@ async function put(batch: Batch, group: Group, message: Incoming, line: Buffer):
   await group.writer.write([line]);
   group.ids.push(idOf(message));
   batch.messages.push(message);
+  batch.ids.add(idOf(message));
   batch.bytes += line.length;
 }
 

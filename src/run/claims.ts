@@ -42,8 +42,11 @@ export interface Claims {
   forget(connection: number, atLeast?: number): Promise<void>;
 }
 
-/** Milliseconds that a connection has to last behind acknowledgements, which are not answered. */
-const SETTLED = 30_000;
+/**
+ * Milliseconds that a connection has to last behind acknowledgements, which are not answered. The service's own
+ * connection to the broker may be gone for a minute before it notices, and what was acknowledged meanwhile comes again.
+ */
+const SETTLED = 120_000;
 const TURNS = 600;
 const TURN_MS = 50;
 

@@ -51,7 +51,7 @@ export interface Drained {
   messages: number;
   records: number;
   dead_letters: number;
-  /** Messages that were left behind, where the service tells. */
+  /** Entries that were left behind, each a message or a batch of them, where the service tells. */
   backlog?: number;
 }
 
@@ -67,7 +67,7 @@ interface Drain {
   /** When a message has last come, in epoch milliseconds. */
   heard: number;
   /** When the backlog was last told, and what of it. */
-  told: { readonly at: number; readonly messages: number };
+  told: { readonly at: number; readonly entries: number };
 }
 
 const ENTRY_MS = 5000;
@@ -132,7 +132,7 @@ async function rounds(all: Drain): Promise<boolean> {
   return false;
 }
 
-const NOTHING_TOLD = { at: 0, messages: 0 };
+const NOTHING_TOLD = { at: 0, entries: 0 };
 
 /** Tells how much waits, unless that was told lately, or is nothing still. */
 async function tellBacklog(all: Drain, every: number): Promise<void> {
@@ -140,13 +140,14 @@ async function tellBacklog(all: Drain, every: number): Promise<void> {
   if (Date.now() - all.told.at < every) return;
   const backlog = await pulsar.backlog(topic, subscription);
   if (backlog === undefined) return;
-  const { messages, seconds } = backlog;
-  all.drained.backlog = messages;
-  if (messages > 0 || all.told.messages > 0) {
+  const { entries, seconds } = backlog;
+  all.drained.backlog = entries;
+  if (entries > 0 || all.told.entries > 0) {
     const age = seconds === undefined ? '' : `, the oldest for ${seconds} s`;
-    log('INFO', 'drain.backlog', `${messages} messages wait in ${nameOf(topic)}${age}`, { subscription, ...backlog });
+    const what = 'entries, each a message or a batch, wait';
+    log('INFO', 'drain.backlog', `${entries} ${what} in ${nameOf(topic)}${age}`, { subscription, ...backlog });
   }
-  all.told = { at: Date.now(), messages };
+  all.told = { at: Date.now(), entries };
 }
 
 /** Acknowledges what was stored, and lets the others come again: they will have been stored by whoever took them. */
@@ -179,7 +180,7 @@ async function gather(all: Drain): Promise<Batch | 'idle' | 'ended'> {
     }
     all.heard = Date.now();
     whole = message.position.index >= message.position.batch - 1;
-    if (!isKnown(all, message)) {
+    if (batch?.ids.has(idOf(message)) !== true && !isKnown(all, message)) {
       batch ??= newBatch(claims.home, await claims.folder(), consumer.connection());
       await place(all, batch, message);
     }

@@ -54,9 +54,10 @@ export interface Endpoint {
   readonly parameters: Readonly<Record<string, string>>;
 }
 
-/** Messages of a subscription that are not acknowledged. */
+/** What of a subscription is not acknowledged. */
 export interface Backlog {
-  readonly messages: number;
+  /** A broker counts entries, each of which is a message or a batch of them. */
+  readonly entries: number;
   /** Since the oldest of them was published, where the broker tells. */
   readonly seconds?: number;
 }
@@ -273,10 +274,10 @@ async function backlogOf(way: Way, topic: Topic, subscription: string): Promise<
     if (status === 404) continue;
     const subscriptions = status === 200 && isObject(found) && isObject(found.subscriptions) ? found.subscriptions : {};
     const own = subscriptions[subscription];
-    const messages = numberAt(own, 'msgBacklog');
-    if (messages === undefined) return undefined;
+    const entries = numberAt(own, 'msgBacklog');
+    if (entries === undefined) return undefined;
     const since = numberAt(own, 'earliestMsgPublishTimeInBacklog') ?? 0;
-    return since > 0 ? { messages, seconds: Math.max(0, Math.round((Date.now() - since) / 1000)) } : { messages };
+    return since > 0 ? { entries, seconds: Math.max(0, Math.round((Date.now() - since) / 1000)) } : { entries };
   }
   return undefined;
 }

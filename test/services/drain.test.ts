@@ -98,6 +98,14 @@ async function backlog(topic: string): Promise<number> {
   return stats.subscriptions['cyber-collect']?.msgBacklog ?? Number.NaN;
 }
 
+/** Messages that were handed to a subscription and are not acknowledged. */
+async function unacknowledged(topic: string): Promise<number> {
+  const stats = (await (await administer('GET', `persistent/${namespace}/${topic}/stats`)).json()) as {
+    subscriptions: Record<string, { unackedMessages: number } | undefined>;
+  };
+  return stats.subscriptions['cyber-collect']?.unackedMessages ?? 0;
+}
+
 const reasonsIn = (messages: readonly Seen[]) => messages.map(({ properties }) => properties.dead_letter_reason);
 
 test('records go to their datasets in every store, and nothing is left in the topic', async () => {
@@ -112,7 +120,9 @@ test('records go to their datasets in every store, and nothing is left in the to
   const { code, stdout, stderr } = await launch(folder, topic, ['--once', '--tag', 'queue_events']).ended;
   expect(code).toBe(0);
   expect(JSON.parse(stdout)).toMatchObject({ messages: 3004, records: 3004, dead_letters: 0, backlog: 0 });
-  expect(stderr).toMatch(/[1-9]\d* messages wait in persistent:\/\/\S+, the oldest for \d+ s/);
+  expect(stderr).toMatch(
+    /[1-9]\d* entries, each a message or a batch, wait in persistent:\/\/\S+, the oldest for \d+ s/,
+  );
   expect(numbersOf(await filed(folder, 'okta_logs'))).toEqual(upTo(3000));
   const [path = ''] = await filesBelow(join(folder, 'events', 'acme', 'okta_logs'));
   expect(await readFile(path, 'utf8')).toMatch(
@@ -133,7 +143,21 @@ test('the backlog of a topic with partitions is that of all of them', async () =
   const { code, stdout, stderr } = await launch(folder, topic, ['--once']).ended;
   expect(code).toBe(0);
   expect(JSON.parse(stdout)).toMatchObject({ messages: 300, backlog: 0 });
-  expect(stderr).toMatch(/[1-9]\d* messages wait in /);
+  expect(stderr).toMatch(/[1-9]\d* entries, each a message or a batch, wait in /);
+});
+
+test('what the service sends again over one connection, as its own to the broker was lost, is stored once', async () => {
+  const [folder, topic] = [await temporaryFolder(), newTopic()];
+  await ship(topic, numbered(0, 6000));
+  const { child, ended } = launch(folder, topic, ['--batch', '100000', '--every', '8']);
+  const path = `persistent/${namespace}/${topic}`;
+  await vi.waitFor(async () => expect(await unacknowledged(topic)).toBeGreaterThan(1000), { timeout: 60_000 });
+  expect((await administer('PUT', `${path}/unload`)).status).toBe(204);
+  await vi.waitFor(async () => expect((await filed(folder, 'okta_logs')).length).toBeGreaterThanOrEqual(6000), 60_000);
+  await vi.waitFor(async () => expect(await backlog(topic)).toBe(0), 60_000);
+  child.kill('SIGTERM');
+  expect((await ended).code).toBe(0);
+  expect(numbersOf(await filed(folder, 'okta_logs'))).toEqual(upTo(6000));
 });
 
 test('a kill at any moment loses and doubles nothing, in files and in a database', async () => {
