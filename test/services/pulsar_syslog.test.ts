@@ -87,9 +87,9 @@ test('connections that break, and kills, at any moment lose and double no line',
     const { child, ended } = follow(folder, 'broken', way.url);
     const before = (await shipped('broken')).length;
     for (let n = 0; n < 5; n += 1) {
+      const passed = way.passed(); // before they can be under way
       await grow(log, written, written + 400);
       written += 400;
-      const passed = way.passed();
       await vi.waitFor(() => expect(way.passed()).toBeGreaterThan(passed + 20_000), { timeout: 30_000, interval: 1 });
       way.cut();
       way.mend();
