@@ -183,7 +183,7 @@ class Reading {
     };
   }
 
-  /** The datasets that a name stands for, as `--only` takes them, and their tags; the older system's names begin with ms_. */
+  /** The datasets of a name, as `--only` takes them, and their tags; the older system’s names begin with ms_. */
   #datasetsOf(name: string): readonly (readonly [dataset: string, tag: string])[] {
     const wanted = name.replace(/^ms_/, 'microsoft365_');
     const found = this.#cards.flatMap((card) =>
