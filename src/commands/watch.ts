@@ -168,6 +168,7 @@ function rounds(prospect: Prospect, first: Session, means: Means): (bridge: Brid
   const turn = turns.get(bridge.collector) ?? pLimit(1);
   turns.set(bridge.collector, turn);
   let session: Session | undefined = first;
+  const recorded = thinned();
   let before = { code: 0, said: '' };
   const round = async () => {
     if (interruption.signal.aborted) return before.code;
@@ -175,7 +176,7 @@ function rounds(prospect: Prospect, first: Session, means: Means): (bridge: Brid
       session ??= await openRound(means, bridge.only);
       const { plan, problems } = planOf(session, asked, bridge);
       if (plan === undefined) throw new ConfigError(problems);
-      const summary = await runOnce(plan, session, means, followed);
+      const summary = await runOnce(plan, session, means, { followed, recorded });
       await tell(summary, session, { means, prospect, before: before.code });
       before = { code: summary.exit_code, said: '' };
     } catch (thrown) {
@@ -187,7 +188,32 @@ function rounds(prospect: Prospect, first: Session, means: Means): (bridge: Brid
   return () => turn(() => (followed ? round() : places(round)));
 }
 
-async function runOnce(plan: Plan, session: Session, means: Means, followed: boolean): Promise<RunSummary> {
+const FAILURE_LASTS = 60_000;
+
+/** Tells which runs are recorded: one that fails as the one before did is no news for a minute. */
+function thinned(): (summary: RunSummary) => boolean {
+  let last = { failure: '', at: 0 };
+  return ({ exit_code, datasets, problems }) => {
+    const facts = [exit_code, datasets.map(({ tag, verdict, reason }) => [tag, verdict, reason]), problems];
+    const failure = exit_code === 0 ? '' : JSON.stringify(facts);
+    if (failure !== '' && failure === last.failure && Date.now() - last.at < FAILURE_LASTS) return false;
+    last = { failure, at: Date.now() };
+    return true;
+  };
+}
+
+/** How a run of a bridge differs from others. */
+interface Manner {
+  readonly followed: boolean;
+  readonly recorded: (summary: RunSummary) => boolean;
+}
+
+async function runOnce(
+  plan: Plan,
+  session: Session,
+  means: Means,
+  { followed, recorded }: Manner,
+): Promise<RunSummary> {
   const { flags, coordination, interruption, reporting } = means;
   const { log, redactor } = session;
   const quiet: Log = (severity, event, ...said) => log(event === 'dataset.empty' ? 'DEBUG' : severity, event, ...said);
@@ -206,6 +232,7 @@ async function runOnce(plan: Plan, session: Session, means: Means, followed: boo
     full: false,
     resume: plan.program.CYBER_COLLECT_RESUME_HOURS * 3600,
     recordsIdle: !followed,
+    recorded,
     signal: interruption.signal,
     signalCode: interruption.code,
   });

@@ -20,7 +20,7 @@ import type { Outbox } from './outbox.ts';
 import { restore } from './restore.ts';
 import { selects } from './select.ts';
 import type { State } from './state.ts';
-import type { DatasetResult } from './summary.ts';
+import type { DatasetResult, RunSummary } from './summary.ts';
 import { readBaseline, shrinkage, writeBaseline } from './verify.ts';
 import type { Work } from './work.ts';
 
@@ -47,6 +47,8 @@ export interface RunOptions {
   readonly acceptShrink: readonly string[];
   /** Whether a run that brought nothing, and had nothing to tell, is recorded too; it is unless told. */
   readonly recordsIdle?: boolean;
+  /** Whether a run is recorded; each is unless told. */
+  readonly recorded?: (summary: RunSummary) => boolean;
   /** Aborted with a CollectError by a signal. */
   readonly signal: AbortSignal;
   /** The exit code that the signal asks for. */

@@ -66,7 +66,8 @@ export async function runPlan(plan: Plan, options: RunOptions): Promise<RunSumma
       stores: behind,
       problems: run.problems,
     };
-    if (options.recordsIdle === false && isIdle(summary)) {
+    const idle = options.recordsIdle === false && isIdle(summary);
+    if (idle || options.recorded?.(summary) === false) {
       await keepMended(run, summary);
       return summary;
     }

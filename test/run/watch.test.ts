@@ -1,4 +1,4 @@
-import { readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { BEAT_LASTS } from '../../src/run/beat.ts';
@@ -72,6 +72,9 @@ test('every active collector goes on by itself, and one that fails stops no othe
   expect(stderr).toContain('watching duo, okta');
   expect(stderr).toMatch(/duo: not complete \(exit code 3\), next run at/);
   expect(stderr.match(/duo: not complete/g)).toHaveLength(1);
+  const records = await readdir(join(stateOf(folder), 'runs', 'default'));
+  expect(records).toHaveLength(watch.runs().filter(({ head }) => head !== undefined).length);
+  expect(watch.of('duo').filter(({ head, exit_code }) => head !== undefined && exit_code === 3)).toHaveLength(1);
   expect((await readFile(join(folder, 'data', 'okta_users.ndjson'), 'utf8')).split('\n')).toHaveLength(21);
 }, 60_000);
 
