@@ -10,7 +10,7 @@ const call = promisify(execFile);
 
 interface Manifest {
   readonly version: string;
-  readonly man: string;
+  readonly man: readonly string[];
   readonly bin: Readonly<Record<string, string>>;
   readonly exports: Readonly<Record<string, { readonly types: string; readonly default: string } | string>>;
   readonly dependencies: Readonly<Record<string, string>>;
@@ -37,7 +37,7 @@ describe('the tarball', () => {
     const named = Object.values(manifest.exports)
       .flatMap((target) => (typeof target === 'string' ? [target] : [target.types, target.default]))
       .filter((target) => !target.includes('*'));
-    const needed = [manifest.man, ...Object.values(manifest.bin), ...named].map((path) => path.replace(/^\.\//, ''));
+    const needed = [...manifest.man, ...Object.values(manifest.bin), ...named].map((path) => path.replace(/^\.\//, ''));
     const read = ['LICENSE', 'README.md', 'CHANGELOG.md', '.env.example', 'docs/install.md', 'docs/running.md'];
     expect([...needed, ...read].filter((path) => !files.includes(path))).toEqual([]);
   });
