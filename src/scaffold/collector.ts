@@ -53,18 +53,19 @@ function outside(plan: RoomPlan): Room {
   };
 }
 
+const IMPORTS = {
+  collector: ['defineCollector'],
+  'http/auth': ['staticHeaders'],
+  'http/pace': ['limit'],
+  'http/paginate': ['cursor'],
+  setting: ['baseUrl', 'secret', 'setting'],
+};
+
 function roomText(plan: RoomPlan): string {
   const { name } = plan;
   const variable = name.toUpperCase();
-  const imports = importsOf(plan, {
-    collector: ['defineCollector'],
-    'http/auth': ['staticHeaders'],
-    'http/pace': ['limit'],
-    'http/paginate': ['cursor'],
-    setting: ['baseUrl', 'secret', 'setting'],
-  });
   return flush(`
-    |${imports}
+    |${importsOf(plan, IMPORTS)}
     |export default defineCollector({
     |  name: '${name}',
     |  title: '${titleOf(name)}',
@@ -166,6 +167,20 @@ const TEST_IMPORTS = flush(`
   |import { test } from 'node:test';
   |`);
 
+const ANSWER = flush(`
+  |/** What the vendor answers: write it after the vendor's documentation, not after the collector. */
+  |function answer({ url, headers }, response) {
+  |  const { pathname, searchParams } = new URL(url, 'http://vendor');
+  |  const send = (status, body) => response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
+  |  if (headers.authorization !== \`Bearer \${TOKEN}\`) return send(401, { error: 'unknown token' });
+  |  if (pathname !== '/v1/users') return send(404, { error: 'no such list' });
+  |  const start = Number(searchParams.get('cursor') ?? 0);
+  |  const end = start + Number(searchParams.get('limit') ?? 100);
+  |  const next = end < USERS.length ? String(end) : null;
+  |  return send(200, { data: USERS.slice(start, end), next, total: USERS.length });
+  |}
+  |`);
+
 function outsideTest({ name }: RoomPlan): string {
   const variable = name.toUpperCase();
   return flush(`
@@ -173,18 +188,7 @@ function outsideTest({ name }: RoomPlan): string {
     |const TOKEN = 'canary-${hostOf(name)}';
     |const USERS = Array.from({ length: 450 }, (_, n) => ({ id: n + 1, name: \`Person \${n + 1}\` }));
     |
-    |/** What the vendor answers: write it after the vendor's documentation, not after the collector. */
-    |function answer({ url, headers }, response) {
-    |  const { pathname, searchParams } = new URL(url, 'http://vendor');
-    |  const send = (status, body) => response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
-    |  if (headers.authorization !== \`Bearer \${TOKEN}\`) return send(401, { error: 'unknown token' });
-    |  if (pathname !== '/v1/users') return send(404, { error: 'no such list' });
-    |  const start = Number(searchParams.get('cursor') ?? 0);
-    |  const end = start + Number(searchParams.get('limit') ?? 100);
-    |  const next = end < USERS.length ? String(end) : null;
-    |  return send(200, { data: USERS.slice(start, end), next, total: USERS.length });
-    |}
-    |
+    |${ANSWER}
     |/** Collects from the vendor into a new folder. */
     |async function collect(context, token) {
     |  const server = createServer(answer).listen(0, '127.0.0.1');

@@ -17,10 +17,21 @@ export function cron(job: Job): Schedule {
 
 /** A service and its timer. */
 export function systemd(job: Job): Schedule {
-  const about = job.tenancy.replaceAll('%', '%%');
+  const units = `${job.name}.service ${job.name}.timer`;
+  const begin = `sudo systemctl daemon-reload && sudo systemctl enable --now ${job.name}.timer`;
+  return {
+    files: [
+      { path: join(job.folder, `${job.name}.service`), text: serviceText(job) },
+      { path: join(job.folder, `${job.name}.timer`), text: timerText(job) },
+    ],
+    next: [`systemd: sudo cp ${units} /etc/systemd/system/ && ${begin}`],
+  };
+}
+
+function serviceText(job: Job): string {
   const run = [...job.program, 'run', '--quiet', '--env-file', job.envFile, ...job.flags];
-  const service = `[Unit]
-Description=Collect security data of ${about}
+  return `[Unit]
+Description=Collect security data of ${plain(job.tenancy)}
 Wants=network-online.target
 After=network-online.target
 
@@ -28,7 +39,7 @@ After=network-online.target
 Type=oneshot
 User=${job.user}
 UMask=0077
-WorkingDirectory=${job.folder.replaceAll('%', '%%')}
+WorkingDirectory=${plain(job.folder)}
 ExecStart=${run.map(word).join(' ')}
 NoNewPrivileges=yes
 ProtectSystem=strict
@@ -42,30 +53,28 @@ RestrictSUIDSGID=yes
 RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK
 LockPersonality=yes
 `;
-  const timer = `[Unit]
-Description=Collect security data of ${about}, hourly
+}
+
+function timerText({ tenancy, minute }: Job): string {
+  return `[Unit]
+Description=Collect security data of ${plain(tenancy)}, hourly
 
 [Timer]
-OnCalendar=*-*-* *:${String(job.minute).padStart(2, '0')}:00
+OnCalendar=*-*-* *:${String(minute).padStart(2, '0')}:00
 Persistent=yes
 
 [Install]
 WantedBy=timers.target
 `;
-  return {
-    files: [
-      { path: join(job.folder, `${job.name}.service`), text: service },
-      { path: join(job.folder, `${job.name}.timer`), text: timer },
-    ],
-    next: [
-      `systemd: sudo cp ${job.name}.service ${job.name}.timer /etc/systemd/system/ && ` +
-        `sudo systemctl daemon-reload && sudo systemctl enable --now ${job.name}.timer`,
-    ],
-  };
+}
+
+/** A text in which no specifier is meant. */
+function plain(text: string): string {
+  return text.replaceAll('%', '%%');
 }
 
 /** A word of a unit file: specifiers and variables are not meant. */
 function word(text: string): string {
-  const plain = text.replaceAll('%', '%%').replaceAll('$', '$$$$');
-  return /^[\w@%+=:,./$-]+$/.test(plain) ? plain : `"${plain.replace(/[\\"]/g, '\\$&')}"`;
+  const literal = plain(text).replaceAll('$', '$$$$');
+  return /^[\w@%+=:,./$-]+$/.test(literal) ? literal : `"${literal.replace(/[\\"]/g, '\\$&')}"`;
 }

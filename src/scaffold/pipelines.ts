@@ -5,7 +5,20 @@ import type { Variable } from './variables.ts';
 /** A workflow of GitHub Actions. */
 export function github(job: Job): Schedule {
   const all = job.sections.flatMap(({ variables }) => variables);
-  const text = `# cyber-collect, hourly. Credentials are secrets and variables of the repository, set under Settings, "Secrets
+  const needed = all.filter((variable) => isSet(variable) && variable.value === '' && variable.required);
+  return {
+    files: [{ path: join(job.folder, '.github', 'workflows', `${job.name}.yml`), text: workflowText(job, all) }],
+    next: [
+      ...needed.map(
+        (variable) => `github: gh ${variable.secret ? 'secret' : 'variable'} set ${repositoryName(variable)}`,
+      ),
+      'github: commit the workflow, then gh workflow run '.concat(`${job.name}.yml`),
+    ],
+  };
+}
+
+function workflowText(job: Job, all: readonly Variable[]): string {
+  return `# cyber-collect, hourly. Credentials are secrets and variables of the repository, set under Settings, "Secrets
 # and variables", Actions; what is empty counts as not set.
 name: ${job.name}
 on:
@@ -38,16 +51,6 @@ ${all.map((variable) => `          ${hash(variable)}${variable.name}: ${referenc
           path: .cyber-collect
           key: ${job.name}-\${{ github.run_id }}-\${{ github.run_attempt }}
 `;
-  const needed = all.filter((variable) => isSet(variable) && variable.value === '' && variable.required);
-  return {
-    files: [{ path: join(job.folder, '.github', 'workflows', `${job.name}.yml`), text }],
-    next: [
-      ...needed.map(
-        (variable) => `github: gh ${variable.secret ? 'secret' : 'variable'} set ${repositoryName(variable)}`,
-      ),
-      'github: commit the workflow, then gh workflow run '.concat(`${job.name}.yml`),
-    ],
-  };
 }
 
 /** Whether a line of it does something: an empty optional secret does no harm, and is what is mostly missed. */
@@ -73,7 +76,17 @@ function repositoryName({ name }: Variable): string {
 export function gitlab(job: Job): Schedule {
   const all = job.sections.flatMap(({ variables }) => variables);
   const needed = all.filter(({ live, value, required }) => live && value === '' && required);
-  const text = `# cyber-collect, hourly: make a pipeline schedule "${cronOf(job)}" under Build, "Pipeline schedules".
+  return {
+    files: [{ path: join(job.folder, '.gitlab-ci.yml'), text: pipelineText(job, all, needed) }],
+    next: [
+      `gitlab: set ${needed.map(({ name }) => name).join(', ')} under Settings, CI/CD, Variables (masked)`,
+      `gitlab: make a pipeline schedule "${cronOf(job)}" under Build, Pipeline schedules`,
+    ],
+  };
+}
+
+function pipelineText(job: Job, all: readonly Variable[], needed: readonly Variable[]): string {
+  return `# cyber-collect, hourly: make a pipeline schedule "${cronOf(job)}" under Build, "Pipeline schedules".
 # Credentials are masked variables, set under Settings, CI/CD, Variables:
 ${needed.map(({ name, about, secret }) => `#   ${name}: ${about}${secret ? ' (secret: masked)' : ''}`).join('\n')}
 collect:
@@ -104,11 +117,4 @@ ${all
     when: always
     paths: [summary.md]
 `;
-  return {
-    files: [{ path: join(job.folder, '.gitlab-ci.yml'), text }],
-    next: [
-      `gitlab: set ${needed.map(({ name }) => name).join(', ')} under Settings, CI/CD, Variables (masked)`,
-      `gitlab: make a pipeline schedule "${cronOf(job)}" under Build, Pipeline schedules`,
-    ],
-  };
 }

@@ -4,8 +4,18 @@ import { cronOf, type Job, quoted, type Schedule } from './schedule.ts';
 /** A CronJob and the volume of what it remembers. */
 export function kubernetes(job: Job): Schedule {
   const file = `${job.name}.yaml`;
-  const args = ['run', '--log-format', 'json', '--output', 'json', ...job.flags];
-  const text = `# cyber-collect, hourly. The variables come from the secret ${job.name}.
+  return {
+    files: [{ path: join(job.folder, file), text: `${claimText(job)}${cronJobText(job)}${podText(job)}` }],
+    next: [
+      `kubernetes: build the image (docs/running.md, Docker), and name it in ${file} in place of registry.example/...`,
+      `kubernetes: kubectl create secret generic ${job.name} --from-env-file=${relative(job.folder, job.envFile)}`,
+      `kubernetes: kubectl apply -f ${file}`,
+    ],
+  };
+}
+
+function claimText(job: Job): string {
+  return `# cyber-collect, hourly. The variables come from the secret ${job.name}.
 apiVersion: v1
 kind: PersistentVolumeClaim
 metadata:
@@ -16,7 +26,11 @@ spec:
     requests:
       storage: 10Gi
 ---
-apiVersion: batch/v1
+`;
+}
+
+function cronJobText(job: Job): string {
+  return `apiVersion: batch/v1
 kind: CronJob
 metadata:
   name: ${job.name}
@@ -43,7 +57,11 @@ spec:
             onPodConditions:
               - type: DisruptionTarget
                 status: "True"
-      template:
+`;
+}
+
+function podText(job: Job): string {
+  return `      template:
         spec:
           restartPolicy: Never
           # The same name each time: a lock that a killed pod left is taken over at once.
@@ -57,7 +75,12 @@ spec:
             fsGroup: 1000
             seccompProfile:
               type: RuntimeDefault
-          containers:
+${containerText(job)}`;
+}
+
+function containerText(job: Job): string {
+  const args = ['run', '--log-format', 'json', '--output', 'json', ...job.flags];
+  return `          containers:
             - name: collect
               image: registry.example/cyber-collect:${job.version}
               args: [${args.map(quoted).join(', ')}]
@@ -87,14 +110,6 @@ spec:
             - name: tmp
               emptyDir: {}
 `;
-  return {
-    files: [{ path: join(job.folder, file), text }],
-    next: [
-      `kubernetes: build the image (docs/running.md, Docker), and name it in ${file} in place of registry.example/...`,
-      `kubernetes: kubectl create secret generic ${job.name} --from-env-file=${relative(job.folder, job.envFile)}`,
-      `kubernetes: kubectl apply -f ${file}`,
-    ],
-  };
 }
 
 /** A DAG with an operator that knows the exit codes. */

@@ -86,6 +86,11 @@ function roomText(plan: RoomPlan): string {
     |  }),
     |});
     |
+    |${worksText(typed)}`);
+}
+
+function worksText(typed: (type: string) => string): string {
+  return flush(`
     |function placeOf(source${typed(': string')}, kind${typed(': Kind')}, names${typed(': TemplateValues')})${typed(': string')} {
     |  const template = parseTemplate(source);
     |  if (kind === 'snapshot' || template.perRun) return resolve(template.render(names));

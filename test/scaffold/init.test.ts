@@ -17,6 +17,8 @@ const CHOICE = ['init', '--only', 'okta,crowdstrike', '--store', 'file,s3,postgr
 
 let folder = '';
 
+vi.setConfig({ testTimeout: 120_000 }); // some start the program several times
+
 beforeEach(async () => {
   folder = join(await temporaryFolder(), "o'ffice 100% $HOME");
   await mkdir(folder);
@@ -123,6 +125,8 @@ test('a terminal is asked, again where the answer is not understood', async () =
     shown += chunk;
   });
   vi.spyOn(process, 'cwd').mockReturnValue(folder);
+  const printed = vi.spyOn(process.stdout, 'write').mockReturnValue(true);
+  const said = vi.spyOn(process.stderr, 'write').mockReturnValue(true);
   const flags = { only: [], store: [], for: [], file: join(folder, '.env') };
   const ended = init(flags, { input, output });
   const answer = async (question: RegExp, line: string) => {
@@ -138,7 +142,10 @@ test('a terminal is asked, again where the answer is not understood', async () =
   await answer(/Files for a schedule .*: $/, 'cron github');
   await answer(/nothing is called 'cron github'.*\nFiles/, 'cron,github');
   expect(await ended).toBe(0);
+  const texts = { printed: printed.mock.calls.join(''), said: said.mock.calls.join('') };
   vi.restoreAllMocks();
+  expect(texts.printed).toBe('.env\ncyber-collect-acme.cron\n.github/workflows/cyber-collect-acme.yml\n');
+  expect(texts.said).toContain('- cron: (crontab -l; cat cyber-collect-acme.cron) | crontab -\n');
   const names = (await filesBelow(folder)).map((path) => path.slice(folder.length + 1)).sort();
   expect(names).toEqual(['.env', '.github/workflows/cyber-collect-acme.yml', 'cyber-collect-acme.cron']);
   expect(await read('.env')).toContain('\nSTORE_FILE=none\n');
