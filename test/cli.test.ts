@@ -172,7 +172,7 @@ describe('run', () => {
   });
 
   test('at the same time: the second is exit 8 and leaves the first alone', async () => {
-    const [folder, org] = await Promise.all([temporaryFolder(), start({ latencyMs: 300, scale: 60 })]);
+    const [folder, org] = await Promise.all([temporaryFolder(), start({ latencyMs: 4000, scale: 60 })]);
     const first = launch(folder, ['run', '--only', 'okta.users'], org.env);
     await vi.waitFor(() => expect(org.requests.length).toBeGreaterThan(0), { timeout: 20_000, interval: 10 });
     const asked = ['run', '--only', 'okta.users', '--output', 'json'];
