@@ -109,7 +109,7 @@ const inShells = pages.flatMap(({ path, text }) =>
 
 /** Other programs that pages call, and what is theirs alone to test. */
 const OTHERS = new Set(
-  '. apt-get autoload brew cat cd chmod compinit cosign cp crontab curl docker duckdb echo export fish fpath gh git head jq kubectl ls man mkdir mv node npm printf rm sha256sum source sudo systemctl tail tee touch'.split(
+  '. apt-get autoload brew cat cd chmod compinit cosign cp crontab curl docker duckdb echo eval export fish fpath gh git head jq kubectl ls man mkdir mv node npm printf rm sha256sum source sudo systemctl tail tee touch'.split(
     ' ',
   ),
 );
@@ -120,7 +120,10 @@ const PLACEHOLDER = /^(<.*>|[A-Z][A-Z_]*|NAME.*|\.\.\.|crowdstrike_hosts)$/;
 describe('what pages tell to type', () => {
   test('is the program’s, or one of a few well-known', () => {
     const strange = inShells.flatMap(({ path, words }) =>
-      words.length === 0 || argumentsOf({ words }) !== undefined || OTHERS.has(words[0] ?? '')
+      words.length === 0 ||
+      argumentsOf({ words }) !== undefined ||
+      OTHERS.has(words[0] ?? '') ||
+      words[0]?.startsWith('$') === true
         ? []
         : [`${path}: ${words.join(' ')}`],
     );
@@ -156,7 +159,7 @@ describe('what pages tell to type', () => {
     const known = new Set([...usages.values()].flatMap(({ flags }) => [...flags.keys()]));
     // Docker's, Node's, Helm's and other tools' own.
     const others =
-      /^--(user|hostname|max-semi-space-size|provenance|include|history|output|thread|env|debug|against|json|compare)$/;
+      /^-e$|^--(user|hostname|max-semi-space-size|provenance|include|history|output|thread|env|debug|against|json|compare)$/;
     const strange = pages.flatMap(({ path, text }) =>
       codeOf(text)
         .map((code) => code.split(/[ =]/)[0] ?? '')
@@ -194,10 +197,11 @@ const ENDINGS: readonly (readonly [RegExp, number, RegExp])[] = [
   [/--shard 3\/20/, 5, /0 of 0 tenants/],
   [/--shard 20\b/, 2, /JOB_COMPLETION_INDEX/],
   [/^verify --head/, 3, /./],
+  [/^watch --health/, 3, /./],
 ];
 
 /** Stays until it is told to end, or is tried with the first run. */
-const ELSEWHERE = /^demo( --serve)?$/;
+const ELSEWHERE = /^(demo( --serve)?$|watch (?!--health))/;
 
 const vendors: RunningVendor[] = [];
 let prepared = '';
