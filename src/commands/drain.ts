@@ -52,7 +52,8 @@ export async function drain(source: string, flags: DrainFlags, given?: Session):
     const rules = { tag: flags.tag, batch: flags.batch, seconds: flags.every, redeliveries: flags.redeliveries };
     const idleExit = flags.idleExit ?? (flags.once === true ? EMPTY : undefined);
     const means = { version: version(), state, locks, log, signal, stores, tenancy, at };
-    const drained = await drainTopic({ ...source, ...rules, ...means, idleExit }).finally(() => source.pulsar.close());
+    const ending = { idleExit, empties: flags.once === true };
+    const drained = await drainTopic({ ...source, ...rules, ...means, ...ending }).finally(() => source.pulsar.close());
     if (flags.output === 'json') print(JSON.stringify({ topic: nameOf(source.topic), ...drained }));
     else print(table(Object.keys(drained).map(heading), [Object.values(drained).map(String)], flags.output));
     return 0;

@@ -38,6 +38,8 @@ export interface DrainOptions {
   readonly redeliveries: number;
   /** Seconds without a message after which it ends; never unless told. */
   readonly idleExit?: number | undefined;
+  /** Whether silence is only believed when the service does not tell that something waits. */
+  readonly empties?: boolean;
   readonly version: string;
   readonly state: State;
   readonly locks: Locks;
@@ -75,6 +77,8 @@ const MOST_BYTES = 256 * 2 ** 20;
 /** What a drain that has nothing to do looks after. */
 const IDLE_MS = 5000;
 const BACKLOG_MS = 30_000;
+/** Times that silence is not believed: what waits may be in the hands of another drain. */
+const DOUBTS = 10;
 
 /**
  * Takes messages from a subscription into the stores, batch by batch, until the signal, or until nothing comes any
@@ -116,13 +120,19 @@ export async function drain(options: DrainOptions): Promise<Drained> {
 /** True when it ended because nothing came any more. */
 async function rounds(all: Drain): Promise<boolean> {
   const { claims, consumer, options } = all;
+  let doubts = options.empties === true ? DOUBTS : 0;
   while (!options.signal.aborted) {
     for (const pending of await claims.inherit()) await carryOut(all, pending);
     const batch = await gather(all);
     await claims.forget(consumer.connection());
     await tellBacklog(all, BACKLOG_MS);
     if (batch === 'idle') continue;
-    if (batch === 'ended') return !options.signal.aborted;
+    if (batch === 'ended') {
+      if (options.signal.aborted || doubts === 0 || !(await isBehind(all))) return !options.signal.aborted;
+      doubts -= 1;
+      all.heard = Date.now();
+      continue;
+    }
     const origin = { tenancy: options.tenancy, tag: options.tag, version: options.version, run: all.run };
     const pending = await claims.claim((taken) => sealed(batch, origin, taken));
     if (pending === undefined) await discard(batch);
@@ -130,6 +140,12 @@ async function rounds(all: Drain): Promise<boolean> {
     answer(consumer, batch, new Set(pending?.claim.ids));
   }
   return false;
+}
+
+/** Whether something waits; a service that told so before and does not now may be away. */
+async function isBehind({ options, told }: Drain): Promise<boolean> {
+  const backlog = await options.pulsar.backlog(options.topic, options.subscription);
+  return backlog === undefined ? told.at > 0 : backlog.entries > 0;
 }
 
 const NOTHING_TOLD = { at: 0, entries: 0 };

@@ -160,6 +160,28 @@ test('what the service sends again over one connection, as its own to the broker
   expect(numbersOf(await filed(folder, 'okta_logs'))).toEqual(upTo(6000));
 });
 
+test('silence is no empty topic while the broker tells that something waits', async () => {
+  const [folder, topic] = [await temporaryFolder(), newTopic()];
+  await ship(topic, numbered(0, 6000));
+  const way = await bridge();
+  const { ended } = launch(folder, topic, ['--once', '--every', '1'], { STORE_PULSAR_URL: way.url });
+  await vi.waitFor(async () => expect(await unacknowledged(topic)).toBeGreaterThan(0), {
+    timeout: 60_000,
+    interval: 5,
+  });
+  way.mute();
+  const quiet = way.passed();
+  // What is asked meanwhile passes over connections of its own.
+  await vi.waitFor(() => expect(way.passed()).toBeGreaterThan(quiet + 1000), 90_000);
+  way.cut();
+  way.mend();
+  const { code, stdout } = await ended;
+  await way.close();
+  expect(code).toBe(0);
+  expect(JSON.parse(stdout)).toMatchObject({ backlog: 0 });
+  expect(numbersOf(await filed(folder, 'okta_logs'))).toEqual(upTo(6000));
+});
+
 test('a kill at any moment loses and doubles nothing, in files and in a database', async () => {
   const [folder, topic] = [await temporaryFolder(), newTopic()];
   const database = { STORE_DUCKDB: join(folder, 'all.duckdb') };
