@@ -61,15 +61,7 @@ function shapeOf(
   { strictObject, array, string, record, literal, number, boolean, enum: oneOf }: Zod,
   compile: Compile,
 ) {
-  const pattern = string().transform((text, { addIssue }) => {
-    try {
-      return compile(text);
-    } catch (cause) {
-      // RE2 has neither look-around nor back-references: no line can make it slow.
-      addIssue({ code: 'custom', message: `is no regular expression of RE2: ${(cause as Error).message}` });
-      return compile('');
-    }
-  });
+  const pattern = patternOf(string(), compile);
   const name = string()
     .regex(NAME, 'is no name of a field: a letter, then letters, digits, _ and -')
     .refine((field) => !KEPT.includes(field), 'is a field that every event keeps');
@@ -101,6 +93,18 @@ function shapeOf(
       message: 'would drop every line: say when, or unless',
     });
   return array(step).min(1, 'holds no step');
+}
+
+/** RE2 has neither look-around nor back-references: no line can make it slow. */
+function patternOf(text: z.ZodString, compile: Compile) {
+  return text.transform((source, { addIssue }) => {
+    try {
+      return compile(source);
+    } catch (cause) {
+      addIssue({ code: 'custom', message: `is no regular expression of RE2: ${(cause as Error).message}` });
+      return compile('');
+    }
+  });
 }
 
 type Zod = typeof z;
