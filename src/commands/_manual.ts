@@ -1,4 +1,5 @@
 import type { Argument, Command, Option } from 'commander';
+import { detectShape } from '../config/detect.ts';
 import { programShape } from '../config/program.ts';
 import { defaultOf, factsOf } from '../config/setting.ts';
 import { exitCodes } from '../run/exit.ts';
@@ -118,7 +119,7 @@ function exits(): string {
 function environment(): string {
   const intro =
     'Each collector and store has variables of its own: cyber-collect explain NAME and the file .env.example tell of them. NAME_FILE names a file that holds the value of NAME. Those of the program itself:';
-  const rows = Object.entries(programShape).map(([name, type]) => {
+  const rows = Object.entries({ ...programShape, ...detectShape }).map(([name, type]) => {
     const fallback = defaultOf(type) ?? '';
     return entry(
       bold(name),

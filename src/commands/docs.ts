@@ -3,6 +3,7 @@ import { dirname } from 'node:path';
 import type { Command } from 'commander';
 import { z } from 'zod';
 import { type Collector, tagOf } from '../collectors/collector.ts';
+import { detectShape } from '../config/detect.ts';
 import { programShape } from '../config/program.ts';
 import { defaultOf, factsOf, isRequired, type Shape } from '../config/setting.ts';
 import { configSchema } from '../report/config_schema.ts';
@@ -44,7 +45,10 @@ async function pages(program: Command): Promise<ReadonlyMap<string, string>> {
     ['.env.example', envExample(collectors, stores)],
     ['docs/collectors.md', collectorIndex(collectors)],
     ['docs/stores.md', storeIndex(stores)],
-    ['docs/settings.md', `${GENERATED}\n\n# Settings of the program\n\n${variables(programShape)}\n`],
+    [
+      'docs/settings.md',
+      `${GENERATED}\n\n# Settings of the program\n\n${variables(programShape)}\n\n## Of detect\n\n${variables(detectShape)}\n`,
+    ],
     ['docs/events.md', eventsPage()],
     ['man/cyber-collect.1', manualPage(program)],
     ...Object.entries(schemas).map(([name, schema]): [string, string] => [
@@ -86,6 +90,7 @@ function envExample(collectors: readonly Collector[], stores: readonly Store[]):
     '',
     'STORE_FILE=./data/%TAG/%TENANCY.json',
     ...part('The program', programShape),
+    ...part('detect', detectShape),
     ...stores.flatMap((store) => part(`Store: ${store.title}`, store.env)),
     ...collectors.flatMap((collector) => part(`Collector: ${collector.title}`, collector.env)),
     '',

@@ -1,4 +1,5 @@
 import { tmpdir } from 'node:os';
+import { detectShape } from '../config/detect.ts';
 import {
   assertPrivate,
   type Environment,
@@ -166,7 +167,7 @@ async function collecting<T>(problems: Problem[], work: () => Promise<T>): Promi
 
 function typesOf(rooms: Rooms): Shape {
   const shapes: readonly Shape[] = [...rooms.collectors, ...rooms.stores].map(({ env }) => env as Shape);
-  return Object.assign({}, programShape, managersShape, ...shapes) as Shape;
+  return Object.assign({}, programShape, detectShape, managersShape, ...shapes) as Shape;
 }
 
 const IN_CLEAR = 'is a secret in clear: better write { env: NAME }, { file: PATH } or a reference to a secret manager';

@@ -1,3 +1,4 @@
+import { detectShape } from './detect.ts';
 import { managersShape } from './managers.ts';
 import { programShape } from './program.ts';
 import { choice, duration, factsOf, flag, integer, list, type Shape, setting } from './setting.ts';
@@ -30,6 +31,7 @@ export const runShape = {
 
 /** Variables of the program that a section holds, by the beginning that is left out; what stands first counts. */
 const PREFIXES: readonly (readonly [section: string, prefix: string])[] = [
+  ['detect', 'DETECT_'],
   ['notify', 'NOTIFY_'],
   ['otel', 'OTEL_'],
   ['secrets', 'SECRETS_'],
@@ -49,7 +51,7 @@ const NOT_IN_FILES: readonly string[] = ['CYBER_COLLECT_CONFIG', 'TRACEPARENT'];
 
 /** The program's variables that a file may set. */
 export const fileShape: Shape = Object.fromEntries(
-  Object.entries({ ...programShape, ...managersShape }).filter(
+  Object.entries({ ...programShape, ...detectShape, ...managersShape }).filter(
     ([name]) => !NOT_IN_FILES.includes(name) && !name.startsWith('AWS_'),
   ),
 );

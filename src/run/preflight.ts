@@ -1,5 +1,6 @@
 import { accessSync, constants, lstatSync, type Stats, statSync } from 'node:fs';
 import { dirname, isAbsolute, resolve } from 'node:path';
+import { detectShape } from '../config/detect.ts';
 import type { Environment } from '../config/environment.ts';
 import { managersShape } from '../config/managers.ts';
 import { programAliases, programShape } from '../config/program.ts';
@@ -110,7 +111,7 @@ export function unknownVariables(environment: Environment, { collectors, stores 
     ...Object.keys(env),
     ...Object.keys(aliases),
   ]);
-  const own = [programShape, managersShape, programAliases].flatMap((names) => Object.keys(names));
+  const own = [programShape, detectShape, managersShape, programAliases].flatMap((names) => Object.keys(names));
   const known = new Set([...rooms, ...own]);
   const names = environment.names?.() ?? [];
   return names.flatMap((name) => {

@@ -201,7 +201,7 @@ const ENDINGS: readonly (readonly [RegExp, number, RegExp])[] = [
 ];
 
 /** Stays until it is told to end, or is tried with the first run. */
-const ELSEWHERE = /^(demo( --serve)?$|watch (?!--health))/;
+const ELSEWHERE = /^(demo( --serve)?$|watch (?!--health)|(run|init) --only acme\b)/;
 
 const vendors: RunningVendor[] = [];
 let prepared = '';

@@ -22,6 +22,6 @@ export default async function build(): Promise<void> {
 
 async function timesOf(folder: string, end: string): Promise<readonly number[]> {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true }).catch(() => []);
-  const files = entries.filter(({ name }) => name.endsWith(end) && !name.endsWith('.d.ts'));
+  const files = entries.filter(({ name }) => name.endsWith(end) && !/\.(d|as)\.ts$/.test(name));
   return Promise.all(files.map(async ({ parentPath, name }) => (await stat(join(parentPath, name))).mtimeMs));
 }
