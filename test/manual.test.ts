@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { beforeAll, expect, test } from 'vitest';
+import { detectShape } from '../src/config/detect.ts';
 import { programShape } from '../src/config/program.ts';
 import { exitCodes } from '../src/run/exit.ts';
 import { root } from './support/build.ts';
@@ -71,7 +72,7 @@ test('has every exit code, as the page on them has them', async () => {
 
 test('has every variable of the program', () => {
   const names = [...section('ENVIRONMENT').matchAll(/^\.TP\n(\w+)$/gm)].map(([, name]) => name);
-  expect(names).toEqual(Object.keys(programShape));
+  expect(names).toEqual(Object.keys({ ...programShape, ...detectShape }));
 });
 
 test('has nothing that roff would take for its own', () => {

@@ -4,7 +4,7 @@ import { resolveShape } from '../config/environment.ts';
 import { programAliases } from '../config/program.ts';
 import type { Rule, Search } from '../detect/alerts.ts';
 import type { Indicator } from '../detect/indicators.ts';
-import { asCollectError, CollectError, ConfigError, configProblem, type Problem } from '../errors.ts';
+import { asCollectError, ConfigError, configProblem, type Problem } from '../errors.ts';
 import { problemLine } from '../report/log.ts';
 import { table } from '../report/tables.ts';
 import { activate, type Plan } from '../run/activate.ts';
@@ -204,8 +204,7 @@ async function filesOf(flag: string, patterns: readonly string[]): Promise<reado
   const found: string[] = [];
   for (const pattern of patterns) {
     const paths = await logsOf([pattern], []);
-    if (paths.length === 0)
-      throw new CollectError('config', `${flag}: no file matches ${pattern}`, { mend: 'correct it' });
+    if (paths.length === 0) throw new ConfigError([configProblem(flag, `no file matches ${pattern}`, 'correct it')]);
     found.push(...paths);
   }
   return [...new Set(found)];

@@ -1,4 +1,5 @@
-import { mkdir, rm, stat } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { chmod, mkdir, rm, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { DuckDBConnection } from '@duckdb/node-api';
@@ -131,9 +132,11 @@ async function withFile<T>(path: string, patience: number, work: Work<T>, readOn
 
 async function opened(path: string, patience: number, readOnly: boolean): Promise<Engine> {
   await mkdir(dirname(path), { recursive: true });
+  const isNew = !readOnly && !existsSync(path);
   const engine = await openEngine(MEMORY, `${path}.tmp`);
   try {
     await attach(engine.connection, path, patience, readOnly ? 'READ_ONLY' : `ROW_GROUP_SIZE ${ROW_GROUP}`);
+    if (isNew) await chmod(path, 0o600);
     return engine;
   } catch (cause) {
     engine.close();

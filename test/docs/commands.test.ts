@@ -82,7 +82,7 @@ function faultsOf(words: readonly string[]): readonly string[] {
       const takes = usage.flags.get(flag);
       const value = joined.length > 0 ? joined.join('=') : rest[n + 1];
       if (takes === undefined) continue;
-      if (joined.length === 0 && value !== undefined && !value.startsWith('-')) n += 1;
+      if (joined.length === 0 && value !== undefined && !/^-./.test(value)) n += 1;
       if (takes.choices.length > 0 && value !== undefined && !takes.choices.includes(value))
         faults.push(`${flag} is not ${value}`);
     }
@@ -109,13 +109,13 @@ const inShells = pages.flatMap(({ path, text }) =>
 
 /** Other programs that pages call, and what is theirs alone to test. */
 const OTHERS = new Set(
-  '. apt-get autoload brew cat cd chmod compinit cosign cp crontab curl docker duckdb echo eval export fish fpath gh git head jq kubectl ls man mkdir mv node npm printf rm sha256sum source sudo systemctl tail tee touch'.split(
+  '(crontab . apt-get bin/pulsar-admin autoload brew cat cd chmod compinit cosign cp crontab curl docker duckdb echo eval export fish fpath gh git head journalctl jq kubectl ls man mkdir mv node npm printf rm sha256sum source sudo systemctl tail tee touch'.split(
     ' ',
   ),
 );
 
 /** Names in examples that stand for those of the reader. */
-const PLACEHOLDER = /^(<.*>|[A-Z][A-Z_]*|NAME.*|\.\.\.|crowdstrike_hosts)$/;
+const PLACEHOLDER = /^(<.*>|acme(\.users)?|[A-Z][A-Z_]*|NAME.*|\.\.\.|crowdstrike_hosts)$/;
 
 describe('what pages tell to type', () => {
   test('is the program’s, or one of a few well-known', () => {
@@ -197,11 +197,13 @@ const ENDINGS: readonly (readonly [RegExp, number, RegExp])[] = [
   [/--shard 3\/20/, 5, /0 of 0 tenants/],
   [/--shard 20\b/, 2, /JOB_COMPLETION_INDEX/],
   [/^verify --head/, 3, /./],
+  [/^run --only syslog/, 2, /SYSLOG_PATHS/],
+  [/^detect .*--indicators/, 2, /no file matches/],
   [/^watch --health/, 3, /./],
 ];
 
 /** Stays until it is told to end, or is tried with the first run. */
-const ELSEWHERE = /^(demo( --serve)?$|watch (?!--health)|(run|init) --only acme\b)/;
+const ELSEWHERE = /^(demo( --serve)?$|watch (?!--health)|\S+.* acme(\.\w+)?\b|peek acme|explain acme|list.*acme)/;
 
 const vendors: RunningVendor[] = [];
 let prepared = '';

@@ -32,7 +32,7 @@ test('links lead to pages and headings that there are', async () => {
 
 /** Variables of other programs: of what runs this one, of what it reads or is compared with; and of an invented reader. */
 const OTHERS =
-  /^(ACME_\w+|SLACK_WEBHOOK_SECURITY|GRAFANA_\w+|GF_\w+|PROMETHEUS_\w+|CYBER_COLLECT_GITHUB_TOKEN|GITHUB_(ACTIONS|STEP_SUMMARY|TOKEN)|CI_PIPELINE_SOURCE|NODE_EXTRA_CA_CERTS|JOB_COMPLETION_INDEX|AWS_BATCH_JOB_ARRAY_INDEX|(NO|FORCE)_COLOR|POSTURE_\w+|TEST_\w+|NAME_FILE|SSL_CERT_\w+|VM_EXPLORE)$/;
+  /^(ACME_\w+|SLACK_WEBHOOK_SECURITY|GRAFANA_\w+|GF_\w+|PROMETHEUS_\w+|CYBER_COLLECT_GITHUB_TOKEN|GITHUB_(ACTIONS|STEP_SUMMARY|TOKEN)|CI_PIPELINE_SOURCE|NODE_EXTRA_CA_CERTS|JOB_COMPLETION_INDEX|AWS_BATCH_JOB_ARRAY_INDEX|(NO|FORCE)_COLOR|POSTURE_\w+|TEST_\w+|NAME_FILE|SSL_CERT_\w+|VM_EXPLORE|OKTA_TOKN)$/;
 
 test('variables are those that the program has', async () => {
   const [collectors, stores] = await Promise.all([discoverCollectors(), discoverStores()]);
