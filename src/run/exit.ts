@@ -9,6 +9,7 @@ export const exitCodes: ReadonlyMap<number, string> = new Map([
   [4, 'every active collector was refused its credentials'],
   [3, 'a dataset failed, was denied, restored or quarantined; the others are stored'],
   [6, 'everything was collected, but a store failed, or uploads wait for one'],
+  [9, 'detect found what it looks for, and --fail-on-alert was asked'],
   [5, 'nothing is configured'],
   [0, 'every dataset is complete, or rightly empty, and stored'],
 ]);
