@@ -5,7 +5,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus, tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { collect, jobs, must, sixty, start, truth } from './jobs.mjs';
+import { atOnce, collect, jobs, must, sixty, start, truth } from './jobs.mjs';
 import { cpuOf } from './measure.mjs';
 import { startPostgres } from './postgres.mjs';
 import { copy, curl, has, posture } from './rivals.mjs';
@@ -95,6 +95,21 @@ async function latency() {
   far.stop();
 }
 
+/** Five times as many, since eight pages are asked for at once. */
+async function abreast() {
+  const records = 5 * NEAR;
+  const near = await startVendor(records);
+  const { sha } = await truth({ ...near, folder });
+  near.stop();
+  const far = await startVendor(records, 50);
+  const job = { ...far, folder, records, sha };
+  await inTurn(records, far, {
+    '50 ms, eight at once: curl': () => curl(job, { parallel: 8, by: 'offset' }),
+    '50 ms, eight at once: ndjson': () => atOnce(job),
+  });
+  far.stop();
+}
+
 async function gunzip() {
   const vendor = await startVendor(100_000, 0, '--gzip');
   const job = { ...vendor, folder, records: 100_000 };
@@ -144,7 +159,10 @@ function startUp() {
 try {
   if (wanted.some((name) => name in jobs))
     for (const records of flags.records.split(',').map(Number)) await many(records);
-  if (wanted.includes('latency')) await latency();
+  if (wanted.includes('latency')) {
+    await latency();
+    await abreast();
+  }
   if (wanted.includes('gunzip')) await gunzip();
   if (wanted.includes('limit')) await limit();
   if (wanted.includes('sixty')) await many60();

@@ -181,6 +181,34 @@ export const jobs = {
   everything,
 };
 
+/** A list whose pages may be asked for at once, eight of them, by a room of its own. */
+export async function atOnce({ origin, folder, sha }) {
+  const rooms = join(folder, 'offsets');
+  mkdirSync(rooms, { recursive: true });
+  writeFileSync(join(rooms, 'src_offsets.js'), OFFSETS);
+  const path = join(folder, 'offsets_users.ndjson');
+  const env = { COLLECTORS_PATH: rooms, OFFSETS_HOST: origin, STORE_FILE: join(folder, '%TAG.ndjson') };
+  const result = await collect({ folder }, { ...env, CYBER_COLLECT_REQUESTS: '8' }, ['--only', 'offsets']);
+  if (result.code === 0) must((await digestOf(path)) === sha, 'the NDJSON is not what the vendor sent');
+  return result;
+}
+
+const OFFSETS = `import { staticHeaders } from 'cyber-collect/http/auth';
+import { offset } from 'cyber-collect/http/paginate';
+import { baseUrl, setting } from 'cyber-collect/setting';
+import { defineCollector } from 'cyber-collect/collector';
+export default defineCollector({
+  name: 'offsets', title: 'Offsets', docs: 'https://bench.example', env: { OFFSETS_HOST: setting('Host') },
+  http: (settings) => ({ baseUrl: baseUrl(settings.OFFSETS_HOST), auth: staticHeaders({}) }),
+  resources: {
+    users: {
+      about: 'Users', path: '/api/v1/users', query: { limit: 200, offset: 0 }, records: 'users', total: 'total', id: 'id',
+      paginate: offset({ as: 'offset', total: 'total', size: 200, parallel: true }),
+    },
+  },
+});
+`;
+
 const COLLECTORS = 60;
 const DATASETS = 5;
 

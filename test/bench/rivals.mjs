@@ -14,8 +14,8 @@ export function has(program) {
 }
 
 /** curl, every page into one file that is overwritten; several at once with `parallel`. */
-export function curl({ origin, records, folder }, { parallel = 0 } = {}) {
-  const pages = Array.from({ length: records / 200 }, (_, n) => `${origin}/api/v1/users?limit=200&after=${n * 200}`);
+export function curl({ origin, records, folder }, { parallel = 0, by = 'after' } = {}) {
+  const pages = Array.from({ length: records / 200 }, (_, n) => `${origin}/api/v1/users?limit=200&${by}=${n * 200}`);
   const config = join(folder, 'curl.txt');
   const out = join(folder, 'curl.json');
   writeFileSync(config, pages.map((url) => `url = "${url}"\noutput = "${out}"`).join('\n'));

@@ -1,4 +1,5 @@
 // A vendor in its own process: Okta's users, rendered once, served from memory as fast as Node can.
+// With offset= a page is asked for by its place, and tells how many records there are in all.
 // usage: node vendor.mjs RECORDS [LATENCY_MS] [--gzip] [--limit N] [--one] [--big BYTES]; prints its port.
 // --limit: so many requests in each second; --one: all records in one answer; --big: one answer with one record of so many bytes.
 import { once } from 'node:events';
@@ -115,12 +116,15 @@ const server = createServer(async (request, response) => {
   seen.last = Date.now();
   if (!url.searchParams.has('after')) seen.first = seen.last;
   if (one || big > 0) return stream(response);
-  const first = Number(url.searchParams.get('after') ?? 0);
+  const place = url.searchParams.get('offset');
+  const first = Number(place ?? url.searchParams.get('after') ?? 0);
   const count = Math.min(LIMIT, records - first);
   if (latency > 0) await sleep(latency);
   const origin = `http://127.0.0.1:${server.address().port}`;
   const next = first + count;
-  const body = gzip ? packedPage(first, count) : pageOf(first, count);
+  const page = gzip ? packedPage(first, count) : pageOf(first, count);
+  const body =
+    place === null ? page : Buffer.concat([Buffer.from(`{"total":${records},"users":`), page, Buffer.from('}')]);
   const links = [`<${origin}/api/v1/users?limit=${LIMIT}>; rel="self"`];
   if (next < records) links.push(`<${origin}/api/v1/users?after=${next}&limit=${LIMIT}>; rel="next"`);
   response.writeHead(200, {
