@@ -1,5 +1,5 @@
 import { asCollectError, type CollectError, ConfigError, type ErrorCode, type Problem, problemOf } from '../errors.ts';
-import { problemLine } from '../report/log.ts';
+import { type Log, problemLine } from '../report/log.ts';
 
 const CODES: Readonly<Partial<Record<ErrorCode, number>>> = {
   config: 2,
@@ -28,4 +28,13 @@ export function exitCodeOf({ code }: CollectError): number {
 /** What an error tells of: each problem by itself. */
 export function problemsOf(error: CollectError): readonly Problem[] {
   return error instanceof ConfigError ? error.problems : [problemOf('cyber-collect', error)];
+}
+
+/** Says that nothing is switched on, which is no error. */
+export function tellIdle(log: Log): void {
+  log(
+    'WARNING',
+    'run.idle',
+    'no collector is configured: set the variables of a product you use. See cyber-collect list',
+  );
 }

@@ -3,6 +3,7 @@ import { problemLine } from '../report/log.ts';
 import { printPlan } from '../report/tables.ts';
 import { draft } from '../run/activate.ts';
 import { preflight } from '../run/preflight.ts';
+import { tellIdle } from './fail.ts';
 import { notFollowed, ofAnotherTenancy, type RunFlags, withTenancy } from './run.ts';
 import { openDraftSession, type Session, useColour } from './session.ts';
 
@@ -18,6 +19,7 @@ export async function planRun(said: RunFlags, given?: Session): Promise<number> 
   const found = [...opened.problems, ...other, ...fatal, ...notFollowed(plan, flags), ...plan.problems];
   const problems = onceEach([...found, ...preflight(plan)]);
   for (const problem of problems) log(problem.severity, 'config.problem', problemLine(problem));
+  if (plan.collectors.length === 0 && problems.length === 0) tellIdle(log);
   // Where something forbids to run, nothing would be collected; machines find the problems in an empty plan.
   const shown = { ...plan, collectors: fatal.length === 0 ? plan.collectors : [], problems };
   if (fatal.length === 0 || flags.output === 'json')

@@ -13,6 +13,7 @@ import { isIdle, type RunSummary } from '../run/summary.ts';
 import { tenancyOf } from '../run/tenants.ts';
 import { runPlan } from '../run/wrapper.ts';
 import { version } from '../version.ts';
+import { tellIdle } from './fail.ts';
 import { type Interruption, listenForSignals } from './interruption.ts';
 import { openReporting, type Reporting, reportBroken } from './reporting.ts';
 import { openSecretSession, type Session, type SessionFlags, useColour, withSettings } from './session.ts';
@@ -73,13 +74,7 @@ async function runOne(session: Session, flags: RunFlags): Promise<number> {
 async function carryOut(plan: Plan, session: Session, flags: RunFlags): Promise<number> {
   const { environment, log } = session;
   const { program, tenancy } = plan;
-  if (plan.collectors.length === 0 && plan.problems.length === 0) {
-    log(
-      'WARNING',
-      'run.idle',
-      'no collector is configured: set the variables of a product you use. See cyber-collect list',
-    );
-  }
+  if (plan.collectors.length === 0 && plan.problems.length === 0) tellIdle(log);
   const coordination = await openCoordination(environment, program);
   const interruption = listenForSignals((name) =>
     log('WARNING', 'run.interrupted', `${name}: ending cleanly; once more ends at once`),

@@ -18,7 +18,7 @@ import { beating, keepGoing } from '../run/watch.ts';
 import { runPlan } from '../run/wrapper.ts';
 import { version } from '../version.ts';
 import { bridgesApart } from './bridged.ts';
-import { exitCodeOf, problemsOf } from './fail.ts';
+import { exitCodeOf, problemsOf, tellIdle } from './fail.ts';
 import { type Interruption, listenForSignals } from './interruption.ts';
 import { openReporting, type Reporting } from './reporting.ts';
 import { openEnvironment, openSecretSession, type Session, type SessionFlags, useColour } from './session.ts';
@@ -79,8 +79,7 @@ function askedOf({ only, exclude, tenancy, headroom, every, failEvery, cron, tim
 /** Nothing can run: where nothing is configured that is told, else why. */
 function nothing(log: Log, { only }: WatchFlags, all: Prospects['all']): number {
   if (only.length === 0 && all.every(({ unset }) => unset)) {
-    const message = 'no collector is configured: set the variables of a product you use. See cyber-collect list';
-    log('WARNING', 'run.idle', message);
+    tellIdle(log);
     return 5;
   }
   if (all.length === 0) {
