@@ -213,7 +213,7 @@ async function fill(
   try {
     for (;;) {
       next ??= begun(pieces);
-      const result = await (source.live ? Promise.race([next, stopped(signal), ...(until ? [until] : [])]) : next);
+      const result = await (source.live ? firstOf(next, until, signal) : next);
       if (result === 'stopped') return reached(null, true);
       if (result === 'over') return reached(null, false);
       if (result.done === true) return reached(result.value, true);
@@ -230,9 +230,16 @@ async function fill(
   }
 }
 
-async function stopped(signal: AbortSignal): Promise<'stopped'> {
-  if (!signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
-  return 'stopped';
+/** What comes, that time is over, or a signal: whose listener goes again, as a stream may bring millions. */
+function firstOf(next: Next, until: Promise<'over'> | undefined, signal: AbortSignal) {
+  return new Promise<Awaited<Next> | 'over' | 'stopped'>((resolve, reject) => {
+    const stop = () => resolve('stopped');
+    if (signal.aborted) stop();
+    signal.addEventListener('abort', stop);
+    Promise.race(until === undefined ? [next] : [next, until])
+      .then(resolve, reject)
+      .finally(() => signal.removeEventListener('abort', stop));
+  });
 }
 
 async function elapsed(seconds: number, signal: AbortSignal): Promise<'over'> {

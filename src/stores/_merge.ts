@@ -73,7 +73,10 @@ const FRAMES = {
 
 async function* recordsOf(dataset: Dataset, merging: Merging): AsyncGenerator<Uint8Array> {
   const paths = keyOf(dataset);
-  const there = await stat(merging.path).catch(() => undefined);
+  const there = await stat(merging.path).catch((cause: NodeJS.ErrnoException) => {
+    if (cause.code === 'ENOENT') return undefined;
+    throw cause;
+  });
   const { keys: most = KEYS } = merging;
   const passes = there === undefined ? 0 : Math.max(1, Math.ceil(dataset.spool.records / most));
   for (let pass = 0; pass < passes; pass += 1) {
