@@ -7,6 +7,7 @@ const importsOf = (text, folder) =>
   [...text.matchAll(/from '\.\/(_[a-z_]+)\.ts'/g)].map(([, name]) => `src/${folder}/${name}.ts`);
 
 const AUTHS = [
+  [/@aws-sdk\//, 'AWS signatures, by the SDK'],
   [/_entra\.ts|clientCredentials/, 'OAuth 2 client credentials'],
   [/\bbearer\(/, 'token that is exchanged'],
   [/google\.ts|serviceAccount|JWT/, 'signed JWT'],
