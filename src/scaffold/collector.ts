@@ -33,7 +33,7 @@ function outside(plan: RoomPlan): Room {
   const here = `./${relative(process.cwd(), folder)}`;
   const run = `COLLECTORS_PATH=${here} npx cyber-collect`;
   const page = pageOf(plan, [
-    `A collector of our own for [cyber-collect](https://www.npmjs.com/package/cyber-collect): \`src_${name}.${language}\`.`,
+    `A collector of our own for [cyber-collect](https://github.com/OWNER/cyber-collect): \`src_${name}.${language}\`.`,
     `It is active where \`${variable}_URL\` and \`${variable}_TOKEN\` are set, and found where \`COLLECTORS_PATH\` names its folder:`,
     `\`\`\`bash\nexport COLLECTORS_PATH=${here}\nnpx cyber-collect explain ${name}\nnpx cyber-collect peek ${name}.users\nnpx cyber-collect run --only ${name}\n\`\`\``,
     `\`node --test ${here}/${name}.test.mjs\` collects from a vendor on this machine, which that file makes up.`,

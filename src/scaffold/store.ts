@@ -27,7 +27,7 @@ function outside(plan: RoomPlan): Room {
   const variable = `STORE_${name.toUpperCase()}`;
   const here = `./${relative(process.cwd(), folder)}`;
   const page = pageOf(plan, [
-    `A store of our own for [cyber-collect](https://www.npmjs.com/package/cyber-collect): \`store_${name}.${language}\`.`,
+    `A store of our own for [cyber-collect](https://github.com/OWNER/cyber-collect): \`store_${name}.${language}\`.`,
     `It is switched on by \`${variable}\`, and found where \`STORES_PATH\` names its folder:`,
     `\`\`\`bash\nexport STORES_PATH=${here} ${variable}=./data/%TAG/%UUID.ndjson\nnpx cyber-collect doctor\nnpx cyber-collect run\n\`\`\``,
     `\`node --test ${here}/${name}.test.mjs\` stores records that it makes up.`,
