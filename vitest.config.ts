@@ -7,5 +7,7 @@ export default defineConfig({
     globalSetup: 'test/support/build.ts',
     testTimeout: 30_000,
     hookTimeout: 60_000,
+    isolate: false, // no test mocks a module, so files may share those that are loaded
+    maxWorkers: 2, // most tests wait; on two cores vitest would run one file at a time
   },
 });

@@ -5,5 +5,7 @@ export default defineConfig({
     include: ['test/faults/**/*.test.ts'],
     testTimeout: 60_000,
     hookTimeout: 600_000,
+    isolate: false,
+    maxWorkers: 2,
   },
 });

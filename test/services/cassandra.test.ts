@@ -110,7 +110,7 @@ test('killed at any moment it leaves the old whole or the new whole', async () =
   await sink.write(await datasetOf(folder, numbered(1), { tag: 'okta_made' })); // makes the tables, which takes long
   const env = variables();
   const read = () => newestUpload(reader, keyspace, 'okta_killed').catch(() => undefined);
-  const seen = await killOverAndOver({ store: 'cassandra', env, folder, read, kills: 8, within: 3000 });
+  const seen = await killOverAndOver({ store: 'cassandra', env, folder, read, kills: 8 });
   expect(seen.wrong).toEqual([]);
   expect(seen.generations).toBeGreaterThan(1);
   await sink.write(await datasetOf(folder, numbered(1), { tag: 'okta_killed' }));

@@ -70,7 +70,7 @@ storeSuite(
 test('killed at any moment shows the old whole or the new whole, which a reader sees throughout', async () => {
   const env = { STORE_ELASTICSEARCH_URL: url, STORE_ELASTICSEARCH_INDEX: `${stem}-killed-%TAG` };
   const read = () => reader.records(`${stem}-killed-okta_killed`);
-  const seen = await killOverAndOver({ store: 'elasticsearch', env, folder, read, kills: 5, within: 8000 });
+  const seen = await killOverAndOver({ store: 'elasticsearch', env, folder, read, kills: 5 });
   expect(seen.wrong).toEqual([]);
   expect(seen.generations).toBeGreaterThan(1);
 }, 120_000);

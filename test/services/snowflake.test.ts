@@ -204,7 +204,7 @@ describe('the snowflake store', () => {
         throw error;
       });
     const env = variables({ STORE_SNOWFLAKE_USERNAME: 'killed' });
-    const seen = await killOverAndOver({ store: 'snowflake', env, folder, read, kills: 6, within: 3000 });
+    const seen = await killOverAndOver({ store: 'snowflake', env, folder, read, kills: 6 });
     expect(seen.wrong).toEqual([]);
     expect(seen.generations).toBeGreaterThan(1);
   }, 120_000);

@@ -264,7 +264,6 @@ test('whenever a writer is killed, a reader who waits for all of an upload sees 
     env: { STORE_SPLUNK_URL: door.url, STORE_SPLUNK_TOKEN: TOKEN, STORE_SPLUNK_BATCH_SIZE: '400' },
     folder,
     kills: 10,
-    within: 1500,
     read: async () => {
       await pause(5); // lets the door take what is being sent
       return newest(door, 'okta_killed', true);

@@ -231,7 +231,7 @@ describe('the bigquery store', () => {
       await turn();
       return server.tables.has('okta_killed') ? records('okta_killed') : undefined;
     };
-    const seen = await killOverAndOver({ store: 'bigquery', env: variables(), folder, read, kills: 5, within: 3000 });
+    const seen = await killOverAndOver({ store: 'bigquery', env: variables(), folder, read, kills: 5 });
     expect(seen.wrong).toEqual([]);
     expect(seen.generations).toBeGreaterThan(1);
   }, 120_000);

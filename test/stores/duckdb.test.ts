@@ -105,7 +105,6 @@ describe('the duckdb store', () => {
       read,
       kills: 8,
       alone: true,
-      within: 1500,
     });
     expect(seen.wrong).toEqual([]);
     expect(seen.generations).toBeGreaterThan(1);

@@ -103,7 +103,7 @@ test.each(['parquet', 'csv', 'sqlite'])(
     const path = join(own, `okta_killed.${extension}`);
     const read = async () => (await rowsSeen(path))?.map((row) => String(row.json_data));
     const env = { STORE_FILE: path, STORE_FILE_LAYOUT: 'raw' };
-    const seen = await killOverAndOver({ store: 'file', env, folder: own, read, kills: 5, within: 5000 });
+    const seen = await killOverAndOver({ store: 'file', env, folder: own, read, kills: 5 });
     expect(seen.wrong).toEqual([]);
     expect(seen.generations).toBeGreaterThan(1);
   },

@@ -39,8 +39,6 @@ export interface KilledStore {
   readonly kills: number;
   /** A reader would keep the writer out, so it looks after each kill only. */
   readonly alone?: true;
-  /** Milliseconds within which a writer is killed; 250 unless told. */
-  readonly within?: number;
 }
 
 /** What was seen. */
@@ -51,22 +49,17 @@ export interface Seen {
   readonly wrong: readonly string[];
 }
 
-/** Kills the writer at random moments, over and over, while a reader looks. */
-export async function killOverAndOver({
-  store,
-  env,
-  folder,
-  read,
-  kills,
-  alone,
-  within = 250,
-}: KilledStore): Promise<Seen> {
+/**
+ * Kills the writer at random moments, over and over, while a reader looks: at least `kills` times, and until two
+ * generations were seen. The first writer ends a write; it tells how long one takes here, so that kills fall within two.
+ */
+export async function killOverAndOver({ store, env, folder, read, kills, alone }: KilledStore): Promise<Seen> {
   const wrong: string[] = [];
   const generations = new Set<number>();
   let reads = 0;
   let last = 0;
   let written = 0;
-  let span = within;
+  let span = 0;
   const look = async () => {
     const known = written;
     const records = await read();
@@ -81,31 +74,33 @@ export async function killOverAndOver({
       last = generation;
     }
   };
-  for (let kill = 0; kill < kills; kill += 1) {
+  for (let kill = 0; kill < kills || (generations.size < 2 && wrong.length === 0); kill += 1) {
     const first = Math.max(last, written) + 1;
     const child = spawn(
       process.execPath,
       ['--input-type=module', '-e', WRITER, JSON.stringify({ root, store, env, folder, first })],
       { stdio: ['ignore', 'pipe', 'inherit'] },
     );
-    let begun = 0;
+    let begun: number | undefined;
     child.stdout.on('data', (chunk: Buffer) => {
       for (const [, what, n] of chunk.toString().matchAll(/(begin|wrote) (\d+)\n/g)) {
         if (what === 'wrote') written = Number(n);
-        else begun += 1;
+        else begun ??= Date.now();
+        if (what === 'wrote' && span === 0 && begun !== undefined) span = 2 * (Date.now() - begun);
       }
     });
     const ended = once(child, 'exit');
-    while (begun === 0 && child.exitCode === null) await sleep(2);
+    const running = () => child.exitCode === null;
+    while (begun === undefined && running()) await sleep(2);
     const until = Date.now() + Math.random() * span;
-    while (Date.now() < until) {
+    while (running() && (span === 0 || Date.now() < until)) {
       if (alone === true) await sleep(5);
       else await look();
     }
+    if (!running()) throw new Error(`the writer of ${store} ended by itself with ${child.exitCode}`);
     child.kill('SIGKILL');
     await ended;
-    // On a slow machine no write would ever end.
-    if (written < first && generations.size < 2) span = Math.min(span * 2, within * 8);
+    if (written < first) span *= 1.2; // this machine has slowed down
     await look();
   }
   return { reads, generations: generations.size, wrong };

@@ -1,0 +1,3 @@
+import { faultSuite } from '../support/fault_suite.ts';
+
+await faultSuite(0);
