@@ -183,7 +183,10 @@ describe('run', () => {
     expect((await envelope(join(folder, 'data', 'okta_users', 'default.json'))).data).toHaveLength(60);
   });
 
-  test('SIGTERM: exit 143, the old copy whole, nothing half written, the lock let go', async () => {
+  test.each([
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const)('%s: exit %i, the old copy whole, nothing half written, the lock let go', async (signal, exit) => {
     const folder = await temporaryFolder();
     const before = await start();
     const args = ['run', '--only', 'okta.users', '--output', 'json'];
@@ -193,10 +196,10 @@ describe('run', () => {
     const slow = await start({ scale: 2000, latencyMs: 20 });
     const { child, ended } = launch(folder, args, slow.env);
     await vi.waitFor(() => expect(slow.requests.length).toBeGreaterThan(3), { timeout: 20_000, interval: 5 });
-    child.kill('SIGTERM');
+    child.kill(signal);
     const { code, stdout } = await ended;
-    expect(code).toBe(143);
-    expect(JSON.parse(stdout)).toMatchObject({ exit_code: 143, datasets: [{ tag: 'okta_users', verdict: 'failed' }] });
+    expect(code).toBe(exit);
+    expect(JSON.parse(stdout)).toMatchObject({ exit_code: exit, datasets: [{ tag: 'okta_users', verdict: 'failed' }] });
     expect(await readFile(path, 'utf8')).toBe(old);
     const left = (await filesBelow(folder)).filter(
       (file) => /\.tmp$|\.lock$|\/spool\//.test(file) && !file.includes('/work/'),

@@ -4,15 +4,15 @@ import { resolveShape } from '../config/environment.ts';
 import { programAliases } from '../config/program.ts';
 import type { Rule, Search } from '../detect/alerts.ts';
 import type { Indicator } from '../detect/indicators.ts';
-import { asCollectError, ConfigError, configProblem, type Problem } from '../errors.ts';
+import { asCollectError, ConfigError, configProblem } from '../errors.ts';
 import { problemLine } from '../report/log.ts';
 import { table } from '../report/tables.ts';
-import { activate, type Plan } from '../run/activate.ts';
-import { openCoordination } from '../run/coordination.ts';
+import type { Plan } from '../run/activate.ts';
 import { type Detected, detect as detectIn } from '../run/detect.ts';
 import { openOutbox } from '../run/outbox.ts';
 import { version } from '../version.ts';
-import { listenForSignals } from './interruption.ts';
+import { deliveryPlan } from './delivery_plan.ts';
+import { coordinated } from './interruption.ts';
 import { openSecretSession, type Session, type SessionFlags } from './session.ts';
 
 /** Flags of `detect`. */
@@ -38,37 +38,24 @@ const MOST_SHOWN = 30;
 /** Looks for indicators and rules in stored events, and stores what it finds; returns the exit code. */
 export async function detect(flags: DetectFlags, given?: Session): Promise<number> {
   const session = given ?? (await openSecretSession(flags));
-  const { environment, log, progress } = session;
-  progress.stop();
+  session.progress.stop();
   const settings = settingsOf(session, flags);
-  const plan = planned(session, flags);
+  const plan = deliveryPlan(session, { tenancy: flags.tenancy, tag: 'syslog_alerts' });
   const search = await searchFor(session, settings);
   const { sourceOf } = await import('./detect_sources.ts');
   const source = await sourceOf(session, plan, settings);
-  const coordination = await openCoordination(environment, plan.program);
-  const interruption = listenForSignals((name) =>
-    log('WARNING', 'detect.interrupted', `${name}: ending cleanly; once more ends at once`),
-  );
-  try {
-    const { state, locks } = coordination;
-    const { tenancy, at, stores, program } = plan;
-    const outbox = openOutbox(state, tenancy, program.CYBER_COLLECT_OUTBOX_MIB * 2 ** 20);
-    const means = { version: version(), state, locks, log, signal: interruption.signal, stores, outbox, tenancy, at };
+  const { tenancy, at, stores, program } = plan;
+  return coordinated(session, program, 'detect.interrupted', async (held) => {
+    const outbox = openOutbox(held.state, tenancy, program.CYBER_COLLECT_OUTBOX_MIB * 2 ** 20);
+    const means = { ...held, version: version(), log: session.log, stores, outbox, tenancy, at };
     const rules = { full: flags.full === true, seconds: flags.every };
     const raised = (found: Raised) => notify(session, plan, source.place, found);
     const detected = await detectIn({ source, search, raised, ...rules, ...means });
     if (!source.live && detected.alerts > 0) await raised(detected);
-    const code = interruption.code() ?? codeOf(detected, flags);
+    const code = held.signalCode() ?? codeOf(detected, flags);
     tell(session, detected, flags, code);
     return code;
-  } catch (thrown) {
-    const code = interruption.code();
-    if (code === undefined || asCollectError(thrown).code !== 'aborted') throw thrown;
-    return code;
-  } finally {
-    interruption.stop();
-    coordination.close();
-  }
+  });
 }
 
 type Raised = Pick<Detected, 'events' | 'alerts' | 'by'>;
@@ -128,27 +115,6 @@ function settingsOf({ environment }: Session, flags: DetectFlags): DetectSetting
   const told = Object.entries(named).filter(([, value]) => value !== undefined);
   return { ...values, ...Object.fromEntries(told) };
 }
-
-/** Where alerts and counts go: every store that is configured. */
-function planned({ environment, rooms, log }: Session, flags: DetectFlags): Plan {
-  const wanted = { only: [], exclude: [], ...(flags.tenancy === undefined ? {} : { tenancy: flags.tenancy }) };
-  const plan = activate(environment, { ...rooms, collectors: [] }, wanted, new Date());
-  for (const problem of plan.problems) log(problem.severity, 'config.problem', problemLine(problem));
-  const problems = plan.stores.flatMap(({ store, settings }): Problem[] => {
-    const names = { uuid: NO_UPLOAD, tag: 'syslog_alerts', tenancy: plan.tenancy, at: plan.at };
-    try {
-      store.targets(settings, 'events', names);
-      return [];
-    } catch (thrown) {
-      const { message, mend = 'correct it' } = asCollectError(thrown);
-      return [configProblem(`store ${store.name}`, message, mend)];
-    }
-  });
-  if (problems.length > 0) throw new ConfigError(problems);
-  return plan;
-}
-
-const NO_UPLOAD = '00000000-0000-4000-8000-000000000000';
 
 async function searchFor(session: Session, settings: DetectSettings): Promise<Search> {
   const { matcherOf } = await import('../detect/matcher.ts');

@@ -1,14 +1,13 @@
 import { resolveShape } from '../config/environment.ts';
 import { optional, setting } from '../config/setting.ts';
-import { asCollectError, CollectError, ConfigError, configProblem, type Problem } from '../errors.ts';
-import { problemLine } from '../report/log.ts';
+import { CollectError, ConfigError, configProblem } from '../errors.ts';
 import { table } from '../report/tables.ts';
-import { activate, type Plan } from '../run/activate.ts';
-import { openCoordination } from '../run/coordination.ts';
+import type { Plan } from '../run/activate.ts';
 import { type DrainOptions, drain as drainTopic } from '../run/drain.ts';
 import { nameOf, pulsarOf, pulsarShape, type Topic, topicOf } from '../stores/_pulsar.ts';
 import { version } from '../version.ts';
-import { listenForSignals } from './interruption.ts';
+import { deliveryPlan } from './delivery_plan.ts';
+import { coordinated } from './interruption.ts';
 import { openSecretSession, type Session, type SessionFlags } from './session.ts';
 
 /** Flags of `drain`. */
@@ -37,34 +36,20 @@ export async function drain(source: string, flags: DrainFlags, given?: Session):
     throw new ConfigError([configProblem('drain', `nothing is called '${source}' here`, 'write drain pulsar')]);
   }
   const session = given ?? (await openSecretSession(flags));
-  const { environment, log, print, progress } = session;
+  const { log, print, progress } = session;
   progress.stop();
-  const plan = planned(session, flags);
-  const coordination = await openCoordination(environment, plan.program);
-  const interruption = listenForSignals((name) =>
-    log('WARNING', 'drain.interrupted', `${name}: ending cleanly; once more ends at once`),
-  );
-  try {
-    const { state, locks } = coordination;
-    const { signal } = interruption;
+  const { program, tenancy, at, stores } = planned(session, flags);
+  return coordinated(session, program, 'drain.interrupted', async (held) => {
     const source = sourceOf(session, flags);
-    const { tenancy, at, stores } = plan;
     const rules = { tag: flags.tag, batch: flags.batch, seconds: flags.every, redeliveries: flags.redeliveries };
     const idleExit = flags.idleExit ?? (flags.once === true ? EMPTY : undefined);
-    const means = { version: version(), state, locks, log, signal, stores, tenancy, at };
+    const means = { ...held, version: version(), log, stores, tenancy, at };
     const ending = { idleExit, empties: flags.once === true };
     const drained = await drainTopic({ ...source, ...rules, ...means, ...ending }).finally(() => source.pulsar.close());
     if (flags.output === 'json') print(JSON.stringify({ topic: nameOf(source.topic), ...drained }));
     else print(table(Object.keys(drained).map(heading), [Object.values(drained).map(String)], flags.output));
     return 0;
-  } catch (thrown) {
-    const code = interruption.code();
-    if (code === undefined || asCollectError(thrown).code !== 'aborted') throw thrown;
-    return code;
-  } finally {
-    interruption.stop();
-    coordination.close();
-  }
+  });
 }
 
 function heading(name: string): string {
@@ -72,26 +57,11 @@ function heading(name: string): string {
 }
 
 /** Where the records go: every store but the one they come from. */
-function planned({ environment, rooms, log }: Session, flags: DrainFlags): Plan {
-  const others = rooms.stores.filter(({ name }) => name !== 'pulsar');
-  const wanted = { only: [], exclude: [], ...(flags.tenancy === undefined ? {} : { tenancy: flags.tenancy }) };
-  const plan = activate(environment, { ...rooms, collectors: [], stores: others }, wanted, new Date());
-  for (const problem of plan.problems) log(problem.severity, 'config.problem', problemLine(problem));
-  const problems = plan.stores.flatMap(({ store, settings }): Problem[] => {
-    const names = { uuid: '00000000-0000-4000-8000-000000000000', tag: flags.tag, tenancy: plan.tenancy, at: plan.at };
-    try {
-      store.targets(settings, 'events', names);
-      return [];
-    } catch (thrown) {
-      const { message, mend = 'correct it' } = asCollectError(thrown);
-      return [configProblem(`store ${store.name}`, message, mend)];
-    }
-  });
-  if (!/^[a-z][a-z0-9_]{0,62}$/.test(flags.tag)) {
-    problems.push(configProblem('--tag', `'${flags.tag}' is no tag`, 'use lower-case letters, digits and underscores'));
-  }
-  if (problems.length > 0) throw new ConfigError(problems);
-  return plan;
+function planned(session: Session, { tenancy, tag }: DrainFlags): Plan {
+  const stores = session.rooms.stores.filter(({ name }) => name !== 'pulsar');
+  const mend = 'use lower-case letters, digits and underscores';
+  const problems = /^[a-z][a-z0-9_]{0,62}$/.test(tag) ? [] : [configProblem('--tag', `'${tag}' is no tag`, mend)];
+  return deliveryPlan({ ...session, rooms: { ...session.rooms, stores } }, { tenancy, tag, problems });
 }
 
 /** Where they come from: the settings of the store, with the topic that is named. */

@@ -10,7 +10,7 @@ import { type Card, cardOf } from '../run/cards.ts';
 import { discover } from '../run/discover.ts';
 import { patternsOf, selects } from '../run/select.ts';
 import { tenantsOf } from '../run/tenants.ts';
-import { listenForSignals } from './interruption.ts';
+import { untilSignal } from './interruption.ts';
 import { openEnvironment, type SessionFlags, sharedSettings } from './session.ts';
 
 /** Flags of every `fleet` command. */
@@ -65,10 +65,8 @@ export async function worker(flags: WorkerFlags): Promise<number> {
     throw new CollectError('config', 'no tenant’s file switches on a collector', { mend: 'see cyber-collect list' });
   }
   const broker = await openBroker(environment, false);
-  const interruption = listenForSignals((name) =>
-    log('WARNING', 'fleet.stopping', `${name}: runs under way end first`),
-  );
-  try {
+  const said = (name: string) => log('WARNING', 'fleet.stopping', `${name}: runs under way end first`);
+  return untilSignal(said, async ({ signal }) => {
     const left = await work(broker, {
       collectors,
       tenants: () => tenantsOf(flags.tenants),
@@ -77,13 +75,11 @@ export async function worker(flags: WorkerFlags): Promise<number> {
       jobs: flags.jobs,
       grace: flags.grace,
       log,
-      signal: interruption.signal,
+      signal,
       idle: flags.idleExit,
     });
     return left ? 0 : 143;
-  } finally {
-    interruption.stop();
-  }
+  });
 }
 
 /** Shows how many runs are where, by collector; returns the exit code. */

@@ -1,17 +1,40 @@
-import { CollectError } from '../errors.ts';
+import type { programShape } from '../config/program.ts';
+import type { Values } from '../config/setting.ts';
+import { asCollectError, CollectError } from '../errors.ts';
+import type { EventName } from '../report/events.ts';
+import { type Coordination, openCoordination } from '../run/coordination.ts';
+import type { Session } from './session.ts';
 
 /** What asks a command to end. */
-export interface Interruption {
+interface Interruption {
   readonly signal: AbortSignal;
-  code(): number | undefined;
-  stop(): void;
+  /** The exit code that the signal asks for. */
+  readonly signalCode: () => number | undefined;
+}
+
+/** What a command works with that knows of others, until it is asked to end. */
+export interface Held extends Interruption, Omit<Coordination, 'close'> {}
+
+/** As `untilSignal`, for work over the state and the locks; the event tells of the signal. */
+export async function coordinated(
+  { environment, log }: Pick<Session, 'environment' | 'log'>,
+  program: Values<typeof programShape>,
+  event: EventName,
+  work: (held: Held) => Promise<number>,
+): Promise<number> {
+  const { state, locks, close } = await openCoordination(environment, program);
+  const said = (name: string) => log('WARNING', event, `${name}: ending cleanly; once more ends at once`);
+  return untilSignal(said, (interruption) => work({ state, locks, ...interruption })).finally(close);
 }
 
 /**
- * The first signal ends the run cleanly, the second at once. A run that another process of this program began is asked
- * to end when that one is gone, too.
+ * Does work that the first signal ends cleanly, and the second at once; returns its exit code, or that of the signal
+ * that broke it off. A run that another process of this program began is asked to end when that one is gone, too.
  */
-export function listenForSignals(said: (name: string) => void): Interruption {
+export async function untilSignal(
+  said: (name: string) => void,
+  work: (interruption: Interruption) => Promise<number>,
+): Promise<number> {
   const controller = new AbortController();
   let code: number | undefined;
   const listen = (name: 'SIGINT' | 'SIGTERM', exit: number) => () => {
@@ -25,13 +48,14 @@ export function listenForSignals(said: (name: string) => void): Interruption {
   process.on('SIGINT', interrupted);
   process.on('SIGTERM', terminated);
   process.on('disconnect', terminated);
-  return {
-    signal: controller.signal,
-    code: () => code,
-    stop: () => {
-      process.off('SIGINT', interrupted);
-      process.off('SIGTERM', terminated);
-      process.off('disconnect', terminated);
-    },
-  };
+  try {
+    return await work({ signal: controller.signal, signalCode: () => code });
+  } catch (thrown) {
+    if (code === undefined || asCollectError(thrown).code !== 'aborted') throw thrown;
+    return code;
+  } finally {
+    process.off('SIGINT', interrupted);
+    process.off('SIGTERM', terminated);
+    process.off('disconnect', terminated);
+  }
 }

@@ -23,8 +23,8 @@ import type { Session } from './session.ts';
 /** Tells everyone who is to know of runs; what it cannot tell is a warning, never a fault. */
 export interface Reporting {
   started(plan: Begun): void;
-  /** One run, for whoever follows where it spends its time. */
-  follow(): Span;
+  /** Carries out a run, for whoever follows where it spends its time. */
+  follow(work: (span: Span) => Promise<RunSummary>): Promise<RunSummary>;
   /**
    * A run has ended; `aloud` also tells those who are called by it. Metrics are of `together`, where this run was of a
    * part of what is collected again and again.
@@ -66,7 +66,13 @@ export async function openReporting({ session, program, tenancy, state }: Report
       log('INFO', 'run.started', headline(news), { tenancy: plan.tenancy, collectors });
       telling = notify(news);
     },
-    follow: () => telemetry.begin('run', { tenancy }),
+    async follow(work) {
+      const span = telemetry.begin('run', { tenancy });
+      const summary = await work(span);
+      const { run_id, exit_code } = summary;
+      span.end({ run_id, exit_code }, exit_code === 0 ? undefined : `exit code ${exit_code}`);
+      return summary;
+    },
     async finished(summary, aloud, together = summary) {
       const change = changeOf(standing, summary);
       standing = standingAfter(standing, summary);

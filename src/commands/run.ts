@@ -4,17 +4,15 @@ import { systemClock } from '../http/pace.ts';
 import { type Log, problemLine } from '../report/log.ts';
 import { silent } from '../report/progress.ts';
 import { printSummary } from '../report/tables.ts';
-import type { Span } from '../report/trace.ts';
 import { activate, type Plan } from '../run/activate.ts';
-import { type Coordination, openCoordination } from '../run/coordination.ts';
 import type { RunOptions } from '../run/dataset.ts';
 import { patternsOf } from '../run/select.ts';
-import { isIdle, type RunSummary } from '../run/summary.ts';
+import { isIdle } from '../run/summary.ts';
 import { tenancyOf } from '../run/tenants.ts';
 import { runPlan } from '../run/wrapper.ts';
 import { version } from '../version.ts';
 import { tellIdle } from './fail.ts';
-import { type Interruption, listenForSignals } from './interruption.ts';
+import { coordinated, type Held } from './interruption.ts';
 import { openReporting, type Reporting, reportBroken } from './reporting.ts';
 import { openSecretSession, type Session, type SessionFlags, useColour, withSettings } from './session.ts';
 
@@ -72,16 +70,11 @@ async function runOne(session: Session, flags: RunFlags): Promise<number> {
 }
 
 async function carryOut(plan: Plan, session: Session, flags: RunFlags): Promise<number> {
-  const { environment, log } = session;
   const { program, tenancy } = plan;
-  if (plan.collectors.length === 0 && plan.problems.length === 0) tellIdle(log);
-  const coordination = await openCoordination(environment, program);
-  const interruption = listenForSignals((name) =>
-    log('WARNING', 'run.interrupted', `${name}: ending cleanly; once more ends at once`),
-  );
-  try {
-    const reporting = await openReporting({ session, program, tenancy, state: coordination.state });
-    const means = { session, flags, coordination, interruption, reporting };
+  if (plan.collectors.length === 0 && plan.problems.length === 0) tellIdle(session.log);
+  return coordinated(session, program, 'run.interrupted', async (held) => {
+    const reporting = await openReporting({ session, program, tenancy, state: held.state });
+    const means = { session, flags, held, reporting };
     try {
       return await (flags.follow === undefined || plan.collectors.length === 0
         ? once(plan, means)
@@ -89,10 +82,7 @@ async function carryOut(plan: Plan, session: Session, flags: RunFlags): Promise<
     } finally {
       await reporting.close();
     }
-  } finally {
-    interruption.stop();
-    coordination.close();
-  }
+  });
 }
 
 /** The flags of a run of one tenant. */
@@ -139,8 +129,7 @@ export function notFollowed(plan: Plan, flags: RunFlags): readonly Problem[] {
 interface Means {
   readonly session: Session;
   readonly flags: RunFlags;
-  readonly coordination: Coordination;
-  readonly interruption: Interruption;
+  readonly held: Held;
   readonly reporting: Reporting;
 }
 
@@ -148,7 +137,7 @@ async function once(plan: Plan, means: Means): Promise<number> {
   const { session, flags, reporting } = means;
   const { environment, progress, print } = session;
   reporting.started(plan);
-  const summary = await followed(reporting, (span) => runPlan(plan, { ...optionsOf(plan, means), span }));
+  const summary = await reporting.follow((span) => runPlan(plan, { ...optionsOf(plan, means), span }));
   progress.stop();
   await reporting.finished(summary, true);
   print(printSummary(summary, flags.output, useColour(environment, process.stdout.isTTY)));
@@ -160,9 +149,9 @@ async function once(plan: Plan, means: Means): Promise<number> {
  * store has what it brought. Rounds that bring nothing are neither printed nor recorded. Returns the last one's code.
  */
 async function follow(first: Plan, means: Means, seconds: number): Promise<number> {
-  const { session, flags, interruption, reporting } = means;
+  const { session, flags, held, reporting } = means;
   const { environment, log, print } = session;
-  const { signal } = interruption;
+  const { signal } = held;
   reporting.started(first);
   let before = 0;
   for (let plan = first; ; plan = planned(session, flags)) {
@@ -171,7 +160,7 @@ async function follow(first: Plan, means: Means, seconds: number): Promise<numbe
     const quiet: Log = (severity, event, message, facts) =>
       log(event === 'dataset.empty' && facts?.left_out === undefined ? 'DEBUG' : severity, event, message, facts);
     const round = { ...options, full, log: quiet, progress: silent, recordsIdle: false };
-    const summary = await followed(reporting, (span) => runPlan(plan, { ...round, span }));
+    const summary = await reporting.follow((span) => runPlan(plan, { ...round, span }));
     if (!isIdle(summary)) print(printSummary(summary, flags.output, useColour(environment, process.stdout.isTTY)));
     await systemClock.sleep(seconds * 1000, signal).catch(() => undefined);
     const { exit_code } = summary;
@@ -181,21 +170,11 @@ async function follow(first: Plan, means: Means, seconds: number): Promise<numbe
   }
 }
 
-/** A run as one piece of work. */
-async function followed(reporting: Reporting, work: (span: Span) => Promise<RunSummary>): Promise<RunSummary> {
-  const span = reporting.follow();
-  const summary = await work(span);
-  const { run_id, exit_code } = summary;
-  span.end({ run_id, exit_code }, exit_code === 0 ? undefined : `exit code ${exit_code}`);
-  return summary;
-}
-
-function optionsOf({ program }: Plan, { session, flags, coordination, interruption }: Means): RunOptions {
+function optionsOf({ program }: Plan, { session, flags, held }: Means): RunOptions {
   const { log, redactor, progress } = session;
   return {
+    ...held,
     version: version(),
-    state: coordination.state,
-    locks: coordination.locks,
     log,
     redactor,
     progress,
@@ -204,7 +183,5 @@ function optionsOf({ program }: Plan, { session, flags, coordination, interrupti
     acceptShrink: patternsOf(flags.acceptShrink),
     full: flags.full === true,
     resume: flags.fresh === true ? 0 : program.CYBER_COLLECT_RESUME_HOURS * 3600,
-    signal: interruption.signal,
-    signalCode: interruption.code,
   };
 }

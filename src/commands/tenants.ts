@@ -7,7 +7,7 @@ import { runChild } from '../run/child.ts';
 import { worstCode } from '../run/exit.ts';
 import type { RunSummary } from '../run/summary.ts';
 import { isOfShard, shardFrom, type Tenant, tenantsOf } from '../run/tenants.ts';
-import { listenForSignals } from './interruption.ts';
+import { untilSignal } from './interruption.ts';
 import type { RunFlags } from './run.ts';
 import { sharedSettings } from './session.ts';
 
@@ -37,15 +37,15 @@ export async function runTenants(flags: RunFlags & { readonly tenants: readonly 
   }
   const all = await tenantsOf(flags.tenants);
   const shard = flags.shard === undefined ? { index: 0, of: 1 } : shardFrom(flags.shard, processEnvironment());
-  const interruption = listenForSignals(() => undefined);
   const turn = pLimit(flags.jobs ?? 4);
   const until = Date.now() + flags.deadline * 1000;
-  try {
+  const said = () => undefined; // each run says it itself
+  return untilSignal(said, async ({ signal, signalCode }) => {
     const tenants = all.filter(({ tenancy }) => isOfShard(tenancy, shard));
     const results = await Promise.all(
       tenants.map((tenant) =>
         turn(async () => {
-          const result = await runTenant(tenant, flags, { env, until, signal: interruption.signal });
+          const result = await runTenant(tenant, flags, { env, until, signal });
           if (flags.output === 'json' && result.summary !== undefined) {
             process.stdout.write(`${JSON.stringify(result.summary)}\n`);
           }
@@ -54,10 +54,8 @@ export async function runTenants(flags: RunFlags & { readonly tenants: readonly 
       ),
     );
     if (flags.output !== 'json') process.stdout.write(`${summaryOf(results, flags.output)}\n`);
-    return interruption.code() ?? worstCode(results.map(({ code }) => code));
-  } finally {
-    interruption.stop();
-  }
+    return signalCode() ?? worstCode(results.map(({ code }) => code));
+  });
 }
 
 interface Means {

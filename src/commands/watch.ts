@@ -8,7 +8,6 @@ import { printSummary } from '../report/tables.ts';
 import { type Plan, programOf } from '../run/activate.ts';
 import { type Bridge, type BridgesFile, NO_FILE, readBridges, withFile } from '../run/bridges.ts';
 import { cardOf } from '../run/cards.ts';
-import { type Coordination, openCoordination } from '../run/coordination.ts';
 import { discover } from '../run/discover.ts';
 import { worstCode } from '../run/exit.ts';
 import { type Asked, type Prospect, type Prospects, planOf, prospectsOf } from '../run/prospects.ts';
@@ -19,7 +18,7 @@ import { runPlan } from '../run/wrapper.ts';
 import { version } from '../version.ts';
 import { bridgesApart } from './bridged.ts';
 import { exitCodeOf, problemsOf, tellIdle } from './fail.ts';
-import { type Interruption, listenForSignals } from './interruption.ts';
+import { coordinated, type Held } from './interruption.ts';
 import { openReporting, type Reporting } from './reporting.ts';
 import { openEnvironment, openSecretSession, type Session, type SessionFlags, useColour } from './session.ts';
 
@@ -111,8 +110,7 @@ async function openRound(
 
 /** What runs are made with. */
 interface Means extends Wish {
-  readonly coordination: Coordination;
-  readonly interruption: Interruption;
+  readonly held: Held;
   readonly reporting: Reporting;
   /** Runs at once. */
   readonly places: LimitFunction;
@@ -124,45 +122,39 @@ interface Means extends Wish {
   readonly latest: Map<string, RunSummary>;
 }
 
-async function carryOn(session: Session, wish: Wish, all: Prospects['all']): Promise<number> {
+function carryOn(session: Session, wish: Wish, all: Prospects['all']): Promise<number> {
   const { environment, log } = session;
   const program = programOf(environment, []);
   const tenancy = wish.flags.tenancy ?? program.TENANCY;
-  const coordination = await openCoordination(environment, program);
-  const interruption = listenForSignals((name) =>
-    log('WARNING', 'run.interrupted', `${name}: ending cleanly; once more ends at once`),
-  );
-  const reporting = await openReporting({ session, program, tenancy, state: coordination.state });
-  const local = await openState(program.CYBER_COLLECT_STATE);
-  const life = beating(local, tenancy, { pid: process.pid, host: hostname() }, ({ message }) =>
-    log('WARNING', 'watch.beat', `the sign of life was not written: ${message}`),
-  );
-  const limits = { places: pLimit(wish.flags.concurrency), turns: new Map(), telling: pLimit(1) };
-  const means: Means = { ...wish, ...limits, latest: new Map(), coordination, interruption, reporting };
-  try {
-    const names = all.map(({ bridge }) => bridge.name);
-    const collectors = [...new Set(all.map(({ bridge }) => bridge.collector))];
-    reporting.started({ tenancy, at: new Date(), collectors: collectors.map((name) => ({ collector: { name } })) });
-    log('INFO', 'watch.started', `watching ${names.join(', ')}`, { bridges: names });
-    const { signal } = interruption;
-    const codes = await Promise.all(
-      all.map((prospect) =>
-        keepGoing(prospect, { round: rounds(prospect, session, means), tell: life.tell, signal, log }),
-      ),
+  return coordinated(session, program, 'run.interrupted', async (held) => {
+    const reporting = await openReporting({ session, program, tenancy, state: held.state });
+    const local = await openState(program.CYBER_COLLECT_STATE);
+    const life = beating(local, tenancy, { pid: process.pid, host: hostname() }, ({ message }) =>
+      log('WARNING', 'watch.beat', `the sign of life was not written: ${message}`),
     );
-    const ended = codes.filter((code) => code !== undefined);
-    return ended.length === 0 ? 0 : worstCode(ended);
-  } finally {
-    interruption.stop();
-    await life.end();
-    await reporting.close();
-    coordination.close();
-  }
+    const limits = { places: pLimit(wish.flags.concurrency), turns: new Map(), telling: pLimit(1) };
+    const means: Means = { ...wish, ...limits, latest: new Map(), held, reporting };
+    try {
+      const names = all.map(({ bridge }) => bridge.name);
+      const collectors = [...new Set(all.map(({ bridge }) => bridge.collector))];
+      reporting.started({ tenancy, at: new Date(), collectors: collectors.map((name) => ({ collector: { name } })) });
+      log('INFO', 'watch.started', `watching ${names.join(', ')}`, { bridges: names });
+      const keeping = { tell: life.tell, signal: held.signal, log };
+      const codes = await Promise.all(
+        all.map((prospect) => keepGoing(prospect, { ...keeping, round: rounds(prospect, session, means) })),
+      );
+      const ended = codes.filter((code) => code !== undefined);
+      return ended.length === 0 ? 0 : worstCode(ended);
+    } finally {
+      await life.end();
+      await reporting.close();
+    }
+  });
 }
 
 /** The runs of a bridge. Behind one that was not complete the environment is read anew: it may have been mended. */
 function rounds(prospect: Prospect, first: Session, means: Means): (bridge: Bridge) => Promise<number> {
-  const { turns, places, interruption, asked } = means;
+  const { turns, places, held, asked } = means;
   const { bridge, followed } = prospect;
   const turn = turns.get(bridge.collector) ?? pLimit(1);
   turns.set(bridge.collector, turn);
@@ -170,7 +162,7 @@ function rounds(prospect: Prospect, first: Session, means: Means): (bridge: Brid
   const recorded = thinned();
   let before = { code: 0, said: '' };
   const round = async () => {
-    if (interruption.signal.aborted) return before.code;
+    if (held.signal.aborted) return before.code;
     try {
       session ??= await openRound(means, bridge.only);
       const { plan, problems } = planOf(session, asked, bridge);
@@ -207,24 +199,16 @@ interface Manner {
   readonly recorded: (summary: RunSummary) => boolean;
 }
 
-async function runOnce(
-  plan: Plan,
-  session: Session,
-  means: Means,
-  { followed, recorded }: Manner,
-): Promise<RunSummary> {
-  const { flags, coordination, interruption, reporting } = means;
+function runOnce(plan: Plan, session: Session, means: Means, { followed, recorded }: Manner): Promise<RunSummary> {
+  const { flags, held, reporting } = means;
   const { log, redactor } = session;
   const quiet: Log = (severity, event, ...said) => log(event === 'dataset.empty' ? 'DEBUG' : severity, event, ...said);
-  const span = reporting.follow();
-  const summary = await runPlan(plan, {
+  const options = {
+    ...held,
     version: version(),
-    state: coordination.state,
-    locks: coordination.locks,
     log: followed ? quiet : log,
     redactor,
     progress: silent,
-    span,
     concurrency: flags.concurrency,
     deadline: flags.deadline,
     acceptShrink: [],
@@ -232,12 +216,8 @@ async function runOnce(
     resume: plan.program.CYBER_COLLECT_RESUME_HOURS * 3600,
     recordsIdle: !followed,
     recorded,
-    signal: interruption.signal,
-    signalCode: interruption.code,
-  });
-  const { run_id, exit_code } = summary;
-  span.end({ run_id, exit_code }, exit_code === 0 ? undefined : `exit code ${exit_code}`);
-  return summary;
+  };
+  return reporting.follow((span) => runPlan(plan, { ...options, span }));
 }
 
 /** Tells of a run; of one that failed as the one before did not everybody is told again. */

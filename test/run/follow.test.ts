@@ -101,6 +101,23 @@ test('a signal between two rounds ends with the code of the last, 0 when all is 
   expect((await ended).code).toBe(0);
 });
 
+test.each([
+  ['SIGINT', 130],
+  ['SIGTERM', 143],
+] as const)('%s again ends what is slow to end at once, with %i', async (signal, code) => {
+  const { folder, log } = await logFolder();
+  await writeFile(log, textOf(0, 3));
+  const isEnd = ({ body }: { readonly body: string }) => body.includes('run.finished');
+  const hook = await serve((request, response) => (isEnd(request) ? undefined : json(response, {})));
+  const told = { NOTIFY_WEBHOOK_URL: hook.origin.href };
+  const { child, ended } = launch(folder, told, '--only', 'syslog', '--follow', '1h');
+  await once(child.stdout, 'data');
+  child.kill(signal);
+  await vi.waitFor(() => expect(hook.received.some(isEnd)).toBe(true), { timeout: 20_000, interval: 10 });
+  child.kill(signal);
+  expect(await ended).toMatchObject({ code, stderr: expect.stringContaining(`${signal}: ending cleanly; once more`) });
+});
+
 test('rounds ask for the heartbeat once a minute and at the end, and tell the webhook of start and end alone', async () => {
   const { folder, log } = await logFolder();
   const [beats, hook] = [1, 2].map(() => serve((_, response) => json(response, {})));
