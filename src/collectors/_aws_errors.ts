@@ -29,18 +29,32 @@ export const NOT_ENABLED = 'Not enabled';
 export const NO_HOST = 'Host not found';
 
 const UNKNOWN_KEY = new Set([
-  'InvalidClientTokenId', 'InvalidAccessKeyId', 'SignatureDoesNotMatch', 'InvalidSignatureException',
-  'IncompleteSignature', 'IncompleteSignatureException', 'UnrecognizedClientException', 'AuthFailure', 'InvalidToken',
-  'InvalidSecurity', 'MissingAuthenticationToken', 'MissingAuthenticationTokenException', 'NotAuthorized',
-]); // biome-ignore format: a table
+  'InvalidClientTokenId',
+  'InvalidAccessKeyId',
+  'SignatureDoesNotMatch',
+  'InvalidSignatureException',
+  'IncompleteSignature',
+  'IncompleteSignatureException',
+  'UnrecognizedClientException',
+  'AuthFailure',
+  'InvalidToken',
+  'InvalidSecurity',
+  'MissingAuthenticationToken',
+  'MissingAuthenticationTokenException',
+  'NotAuthorized',
+]);
 const OVER = new Set(['ExpiredToken', 'ExpiredTokenException', 'TokenRefreshRequired']);
 const CLOCK = new Set(['RequestExpired', 'RequestTimeTooSkewed']);
 const NO_KEY = new Set(['CredentialsProviderError', 'TokenProviderError']);
 const OFF = new Set(['OptInRequired', 'OptInRequiredException']);
 const DENIED = new Set([
-  'AccessDenied', 'AccessDeniedException', 'UnauthorizedOperation', 'UnauthorizedException', 'AuthorizationError',
+  'AccessDenied',
+  'AccessDeniedException',
+  'UnauthorizedOperation',
+  'UnauthorizedException',
+  'AuthorizationError',
   'Forbidden',
-]); // biome-ignore format: a table
+]);
 const SLOW =
   /^(Throttl|TooManyRequests|RequestLimitExceeded|SlowDown|LimitExceeded|BandwidthLimitExceeded|RateExceeded)/;
 const DEAD_TOKEN = /^(InvalidNextToken|NextTokenTimeout|InvalidPaginationToken|ExpiredNextToken)/;

@@ -8,9 +8,13 @@ const POLL_SECONDS = 2;
 const MOST_SECONDS = 120;
 /** AWS's words, on the wire and in the SDK, for a report that is to be asked for again. */
 const NO_REPORT = [
-  'ReportNotPresent', 'CredentialReportNotPresentException', 'ReportExpired', 'CredentialReportExpiredException',
-  'ReportInProgress', 'CredentialReportNotReadyException',
-]; // biome-ignore format: a table
+  'ReportNotPresent',
+  'CredentialReportNotPresentException',
+  'ReportExpired',
+  'CredentialReportExpiredException',
+  'ReportInProgress',
+  'CredentialReportNotReadyException',
+];
 const NO_VALUE = new Set(['N/A', 'no_information', 'not_supported']);
 
 /** IAM users, held against the number that the account declares. */

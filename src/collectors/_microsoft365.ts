@@ -33,10 +33,22 @@ function labelsOf(words: readonly string[]): Map<string, string> {
 }
 
 const USER_FIELDS = [
-  'id', 'displayName', 'userPrincipalName', 'mail', 'accountEnabled', 'userType', 'department', 'jobTitle',
-  'companyName', 'createdDateTime', 'lastPasswordChangeDateTime', 'usageLocation', 'assignedLicenses',
-  'assignedPlans', 'onPremisesSyncEnabled',
-] as const; // biome-ignore format: a table
+  'id',
+  'displayName',
+  'userPrincipalName',
+  'mail',
+  'accountEnabled',
+  'userType',
+  'department',
+  'jobTitle',
+  'companyName',
+  'createdDateTime',
+  'lastPasswordChangeDateTime',
+  'usageLocation',
+  'assignedLicenses',
+  'assignedPlans',
+  'onPremisesSyncEnabled',
+] as const;
 
 /** Users with the labels of their licences: the chosen one, else the SKU's name, else its id. */
 export async function* licensedUsers(context: Context<Settings>): AsyncGenerator<Page> {

@@ -5,15 +5,36 @@ import { CONFIGURATION_SECRETS, details } from './_intune.ts';
 import { defineCollector } from './collector.ts';
 
 const USER_FIELDS = [
-  'id', 'displayName', 'givenName', 'surname', 'userPrincipalName', 'mail', 'businessPhones', 'mobilePhone',
-  'officeLocation', 'preferredLanguage', 'jobTitle', 'accountEnabled', 'createdDateTime', 'department', 'companyName',
-]; // biome-ignore format: a table
+  'id',
+  'displayName',
+  'givenName',
+  'surname',
+  'userPrincipalName',
+  'mail',
+  'businessPhones',
+  'mobilePhone',
+  'officeLocation',
+  'preferredLanguage',
+  'jobTitle',
+  'accountEnabled',
+  'createdDateTime',
+  'department',
+  'companyName',
+];
 
 /** Hardware is told only when it is selected, of one device at a time, and in beta. */
 const DETAIL_FIELDS = [
-  'id', 'deviceName', 'operatingSystem', 'osVersion', 'isEncrypted', 'complianceState', 'lastSyncDateTime',
-  'userPrincipalName', 'hardwareInformation', 'windowsActiveMalwareCount',
-]; // biome-ignore format: a table
+  'id',
+  'deviceName',
+  'operatingSystem',
+  'osVersion',
+  'isEncrypted',
+  'complianceState',
+  'lastSyncDateTime',
+  'userPrincipalName',
+  'hardwareInformation',
+  'windowsActiveMalwareCount',
+];
 
 /** Attack simulation comes with Defender for Office 365 Plan 2. */
 const simulation: readonly Rule[] = [

@@ -15,13 +15,37 @@ export type PagingKind =
   | 'none'; // one answer
 
 const EVERYWHERE = [
-  '429', '429-bare', '429-forever', '500', '503', 'reset', 'truncated', 'slow', 'expired-token', '401-forever',
-  '403', '404', 'html', 'html-forever', 'error-200', 'redirect-foreign',
-] as const; // biome-ignore format: a table
+  '429',
+  '429-bare',
+  '429-forever',
+  '500',
+  '503',
+  'reset',
+  'truncated',
+  'slow',
+  'expired-token',
+  '401-forever',
+  '403',
+  '404',
+  'html',
+  'html-forever',
+  'error-200',
+  'redirect-foreign',
+] as const;
 const SOMEWHERE = [
-  'empty-list', 'empty-page', 'repeated-page', 'dropped-page', 'short-page', 'same-page', 'foreign-next', 'wrong-total',
-  'expired-cursor', 'job-error', 'chunk-failed', 'chunk-404',
-] as const; // biome-ignore format: a table
+  'empty-list',
+  'empty-page',
+  'repeated-page',
+  'dropped-page',
+  'short-page',
+  'same-page',
+  'foreign-next',
+  'wrong-total',
+  'expired-cursor',
+  'job-error',
+  'chunk-failed',
+  'chunk-404',
+] as const;
 
 /** What can go wrong. */
 export type FaultName = (typeof EVERYWHERE)[number] | (typeof SOMEWHERE)[number];
@@ -30,8 +54,15 @@ export type FaultName = (typeof EVERYWHERE)[number] | (typeof SOMEWHERE)[number]
 export const faultNames: readonly FaultName[] = [...EVERYWHERE, ...SOMEWHERE];
 
 const CURSOR: readonly FaultName[] = [
-  'empty-list', 'empty-page', 'repeated-page', 'dropped-page', 'short-page', 'same-page', 'wrong-total', 'expired-cursor',
-]; // biome-ignore format: a table
+  'empty-list',
+  'empty-page',
+  'repeated-page',
+  'dropped-page',
+  'short-page',
+  'same-page',
+  'wrong-total',
+  'expired-cursor',
+];
 
 /** The faults that apply to a paging kind, beside those that apply everywhere; `wrong-total` only where one is declared. */
 const pagingFaults: Readonly<Record<PagingKind, readonly FaultName[]>> = {
@@ -50,8 +81,16 @@ const pagingFaults: Readonly<Record<PagingKind, readonly FaultName[]>> = {
 
 /** Faults that stay unless `times` says otherwise. */
 const LASTING: ReadonlySet<FaultName> = new Set([
-  '429-forever', '401-forever', '403', 'html-forever', 'error-200', 'empty-list', 'same-page', 'foreign-next', 'wrong-total',
-] as const); // biome-ignore format: a table
+  '429-forever',
+  '401-forever',
+  '403',
+  'html-forever',
+  'error-200',
+  'empty-list',
+  'same-page',
+  'foreign-next',
+  'wrong-total',
+] as const);
 
 /** The page a fault is about, where it is not the first that comes by. */
 const PAGE: Partial<Readonly<Record<FaultName, number>>> = {

@@ -53,8 +53,14 @@ function health(index: number): object {
   };
 }
 
+const PRODUCTS = [
+  ['mozilla', 'firefox'],
+  ['søren', 'éditeur'],
+  ['7-zip', '7-zip'],
+] as const;
+
 function finding(index: number): object {
-  const [vendor, name] = pick([['mozilla', 'firefox'], ['søren', 'éditeur'], ['7-zip', '7-zip']], index, 216); // biome-ignore format: pairs
+  const [vendor, name] = pick<readonly [string, string]>(PRODUCTS, index, 216);
   const version = `${index % 90}.0.${mix(index, 217) % 100}`;
   const found = index % 6 === 0 ? null : cve(index);
   return {
