@@ -1,9 +1,11 @@
 import { createHash } from 'node:crypto';
 import { type FileHandle, open, readdir, stat } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import { basename, dirname, join, resolve, sep } from 'node:path';
 import { compressionOf, gunzip, unzstd } from '../envelope/encoding.ts';
 import { CollectError } from '../errors.ts';
 import type { JsonObject } from '../json.ts';
+import type { LineContext } from './_syslog.ts';
 
 /** A file that was read, and how far. It is known by its content: names, and with copies inodes, change as logs rotate. */
 export interface Known extends JsonObject {
@@ -22,6 +24,9 @@ export interface Known extends JsonObject {
   /** The last stamp of a line up to there, which is the date of lines behind it that have none. */
   readonly stamp?: string;
 }
+
+/** What is known of each log and what it was rotated to. */
+export type Positions = { [log: string]: Known[] };
 
 /** A file that is open, as it was when it was opened. */
 export interface LogFile {
@@ -47,11 +52,26 @@ export interface Stretch {
 }
 
 /** What is to be read of a log, oldest first, and what stays as it is known. */
-export interface Plan {
+interface Plan {
   readonly stretches: readonly Stretch[];
   readonly kept: readonly Known[];
 }
 
+/** A stretch that is being read. */
+interface OpenStretch {
+  readonly bytes: AsyncGenerator<Uint8Array>;
+  /** Whether what stands behind its last line feed is a line too. */
+  readonly half: boolean;
+  /** What its lines have in common. */
+  readonly base: Omit<LineContext, 'offset'>;
+  /** What to remember of the file once it was read up to there. */
+  known(offset: number, stamp?: string): Promise<Known>;
+}
+
+/** Files to remember of a log, gone ones too. */
+export const REMEMBERED = 64;
+/** Milliseconds after which half a line seems to stay one. */
+const HALF_LINE_MS = 3_600_000;
 const SAMPLE = 1024;
 const CHUNK = 2 ** 18;
 const PACKED = /\.(gz|zst)$/;
@@ -87,8 +107,13 @@ function generation({ path }: LogFile): number {
   return Number(/\.(\d+)(\.gz|\.zst)?$/.exec(path)?.[1] ?? 0);
 }
 
+/** The paths that are logs, not what another of them was rotated to. */
+export function logsAmong(paths: readonly string[]): readonly string[] {
+  return paths.filter((path) => !paths.some((other) => isRotated(path, other)));
+}
+
 /** Whether a path is what a log was rotated to. */
-export function isRotated(path: string, log: string): boolean {
+function isRotated(path: string, log: string): boolean {
   return path.startsWith(log) && ROTATED.test(path.slice(log.length));
 }
 
@@ -168,7 +193,7 @@ function digest(bytes: Uint8Array): string {
 }
 
 /** What to remember of a file that was read up to there. */
-export async function knownAt(file: LogFile, offset: number): Promise<Known> {
+async function knownAt(file: LogFile, offset: number): Promise<Known> {
   const { inode, start, size } = file;
   const headLength = file.isPacked ? start.length : Math.min(SAMPLE, offset);
   const head = digest(file.isPacked ? start : await bytesAt(file, 0, headLength));
@@ -186,6 +211,55 @@ async function relation(file: LogFile, known: Known): Promise<'on' | 'short' | '
   const before = await bytesAt(file, offset - tailLength, offset);
   if (before.length < tailLength) return 'short';
   return digest(before) === tail ? 'on' : 'other';
+}
+
+/** What of a log is to be read: what is new, or at first the files that are wanted, each whole; the others pass as read. */
+export async function planned(
+  log: string,
+  files: readonly LogFile[],
+  saved: Positions,
+  isWanted: (file: LogFile) => boolean,
+): Promise<Plan> {
+  // What is a rotated file now may have been read under its own name, before there was a log of the one without it.
+  const known = saved[log] ?? files.flatMap(({ path }) => saved[path] ?? []);
+  if (saved[log] !== undefined || known.length > 0) return planOf(files, known);
+  const stretches: Stretch[] = [];
+  const kept: Known[] = [];
+  for (const file of files) {
+    if (!isWanted(file)) kept.push(await knownAt(file, await lineEnd(file)));
+    else if (!(await isCopy(file, files))) stretches.push({ file, from: 0 });
+  }
+  return { stretches, kept };
+}
+
+/**
+ * Begins to read a stretch of a log.
+ * @throws {CollectError} config where it is no text; from its bytes `incomplete` where the file is cut off meanwhile
+ */
+export function openStretch(
+  log: string,
+  { file, from, place }: Stretch,
+  { zone, year }: Pick<LineContext, 'zone' | 'year'>,
+): OpenStretch {
+  assertText(file);
+  const { path, start, written, isPacked } = file;
+  const at = Date.now();
+  const fingerprint = fingerprintOf(log, start);
+  return {
+    bytes: uncut(file, from),
+    half: isPacked || at - written > HALF_LINE_MS,
+    base: { file: path, fingerprint, host: hostname(), written, year, zone, stamp: place?.stamp },
+    async known(offset, stamp) {
+      return { ...(await knownAt(file, offset)), at, ...(stamp === undefined ? {} : { stamp }) };
+    },
+  };
+}
+
+async function* uncut(file: LogFile, from: number): AsyncGenerator<Uint8Array> {
+  const { path, handle, size, isPacked } = file;
+  yield* contentOf(file, from, isPacked ? Number.POSITIVE_INFINITY : size);
+  if (isPacked || (await handle.stat()).size >= size) return;
+  throw new CollectError('incomplete', `${path} was cut off while it was read`);
 }
 
 /** What of a log was not read yet. */
@@ -237,7 +311,7 @@ async function placeOf(
 }
 
 /** Whether a file is what `copytruncate` is making of the log, which is not cut off yet. */
-export async function isCopy(file: LogFile, others: readonly LogFile[]): Promise<boolean> {
+async function isCopy(file: LogFile, others: readonly LogFile[]): Promise<boolean> {
   if (file.current || file.isPacked || file.size === 0) return false;
   for (const other of others) {
     if (!other.current || other.isPacked || other.size < file.size) continue;
@@ -254,7 +328,7 @@ async function digestOf(file: LogFile, to: number): Promise<string> {
 }
 
 /** The place behind the last line feed of a file. */
-export async function lineEnd(file: LogFile): Promise<number> {
+async function lineEnd(file: LogFile): Promise<number> {
   if (file.isPacked) return file.size;
   for (let to = file.size; to > 0; to -= SAMPLE) {
     const from = Math.max(0, to - SAMPLE);
@@ -309,7 +383,7 @@ async function matches(pattern: string): Promise<readonly string[]> {
 }
 
 /** The same for a line that is read again, whatever its file is called by then. */
-export function fingerprintOf(log: string, start: Buffer): string {
+function fingerprintOf(log: string, start: Buffer): string {
   const end = start.indexOf(0x0a);
   return createHash('sha256')
     .update(log)
@@ -321,7 +395,7 @@ export function fingerprintOf(log: string, start: Buffer): string {
  * Refuses what is mostly no text. A hole of NUL bytes is what a crash leaves in one: the longest does not count.
  * @throws {CollectError} config
  */
-export function assertText({ path, start }: LogFile): void {
+function assertText({ path, start }: LogFile): void {
   const hole = Math.max(0, ...(start.toString('latin1').match(/\0+/g) ?? []).map(({ length }) => length));
   const strange = start.filter((byte) => byte < 9 || (byte > 13 && byte < 32 && byte !== 27)).length - hole;
   if (start.length === 0 || (start.length > hole && strange <= (start.length - hole) * 0.3)) return;

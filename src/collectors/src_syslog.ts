@@ -1,23 +1,18 @@
-import { hostname } from 'node:os';
 import { choice, flag, integer, list, optional, setting, text, type Values } from '../config/setting.ts';
 import { CollectError } from '../errors.ts';
 import type { JsonObject } from '../json.ts';
-import { recordOf, type Zone, zoneOf } from './_syslog.ts';
+import { type LineContext, recordOf, zoneOf } from './_syslog.ts';
 import {
-  assertText,
   closeLog,
-  contentOf,
-  fingerprintOf,
-  isCopy,
-  isRotated,
   type Known,
-  knownAt,
   type LogFile,
-  lineEnd,
+  logsAmong,
   logsOf,
   openLog,
-  type Plan,
-  planOf,
+  openStretch,
+  type Positions,
+  planned,
+  REMEMBERED,
   type Stretch,
 } from './_syslog_files.ts';
 import { lagOf } from './_syslog_lag.ts';
@@ -43,13 +38,6 @@ const ENV = {
 } as const;
 
 type Settings = Values<typeof ENV>;
-
-/** What is known of each log and its rotated files. */
-type Positions = { [log: string]: Known[] };
-
-/** Files to remember of a log, gone ones too. */
-const REMEMBERED = 64;
-const HALF_LINE_MS = 3_600_000;
 
 export default defineCollector({
   name: 'syslog',
@@ -81,12 +69,14 @@ async function* events(context: Context<Settings>): AsyncGenerator<readonly Json
   }
   const reading = await readingOf(context);
   const next: Positions = { ...saved };
-  const logs = found.filter((path) => !found.some((other) => isRotated(path, other)));
+  const logs = logsAmong(found);
+  const isWanted = ({ current, path }: LogFile) =>
+    current ? settings.SYSLOG_FROM === 'start' : settings.SYSLOG_INCLUDE_ROTATED || found.includes(path);
   context.behind((moved) => lagOf(logs, moved ? next : saved));
   for (const log of logs) {
     const files = await openLog(log);
     try {
-      const { stretches, kept } = await planned(log, files, saved, { settings, found });
+      const { stretches, kept } = await planned(log, files, saved, isWanted);
       const read: Known[] = [];
       for (const stretch of stretches) {
         signal.throwIfAborted();
@@ -104,54 +94,27 @@ async function* events(context: Context<Settings>): AsyncGenerator<readonly Json
 interface Reading {
   readonly settings: Settings;
   readonly transform: Transform;
-  readonly zone: Zone;
+  readonly lines: Pick<LineContext, 'zone' | 'year'>;
   leaveOut(records: number): void;
 }
 
 async function readingOf({ settings, leaveOut }: Context<Settings>): Promise<Reading> {
-  const { SYSLOG_TRANSFORM: path, SYSLOG_TIMEZONE: zone } = settings;
+  const { SYSLOG_TRANSFORM: path, SYSLOG_TIMEZONE: zone, SYSLOG_YEAR: year } = settings;
   const transform = path === undefined ? (record: JsonObject) => record : await transformOf(path);
-  return { settings, transform, zone: zoneOf(zone), leaveOut };
-}
-
-/** What of a log is to be read: what is new, or at first what the settings say. */
-async function planned(
-  log: string,
-  files: readonly LogFile[],
-  saved: Positions,
-  { settings, found }: { readonly settings: Settings; readonly found: readonly string[] },
-): Promise<Plan> {
-  // What is a rotated file now may have been read under its own name, before there was a log of the one without it.
-  const known = saved[log] ?? files.flatMap(({ path }) => saved[path] ?? []);
-  if (saved[log] !== undefined || known.length > 0) return planOf(files, known);
-  const stretches: Stretch[] = [];
-  const kept: Known[] = [];
-  for (const file of files) {
-    const wanted = file.current || settings.SYSLOG_INCLUDE_ROTATED || found.includes(file.path);
-    const fromEnd = !wanted || (file.current && settings.SYSLOG_FROM === 'end');
-    if (fromEnd) kept.push(await knownAt(file, await lineEnd(file)));
-    else if (!(await isCopy(file, files))) stretches.push({ file, from: 0 });
-  }
-  return { stretches, kept };
+  const lines = { zone: zoneOf(zone), year: year === 'auto' ? undefined : Number(year) };
+  return { settings, transform, lines, leaveOut };
 }
 
 async function* readStretch(
   log: string,
-  { file, from, place }: Stretch,
-  { settings, transform, zone, leaveOut }: Reading,
+  stretch: Stretch,
+  { settings, transform, lines, leaveOut }: Reading,
 ): AsyncGenerator<readonly JsonObject[], Known> {
-  const { path, size, start, written, isPacked } = file;
-  assertText(file);
-  const at = Date.now();
-  const year = settings.SYSLOG_YEAR === 'auto' ? undefined : Number(settings.SYSLOG_YEAR);
-  const base = { file: path, fingerprint: fingerprintOf(log, start), host: hostname(), written, year, zone };
-  // A line that is half written stays for the next run, unless it seems to stay so.
-  const half = isPacked || at - written > HALF_LINE_MS;
-  const bytes = contentOf(file, from, isPacked ? Number.POSITIVE_INFINITY : size);
+  const { bytes, half, base, known } = openStretch(log, stretch, lines);
   let batch: JsonObject[] = [];
-  let reached = from;
-  let stamp = place?.stamp;
-  for await (const { line, offset, end, flags } of linesOf(bytes, from, settings.SYSLOG_MAX_LINE, half)) {
+  let reached = stretch.from;
+  let { stamp } = base;
+  for await (const { line, offset, end, flags } of linesOf(bytes, stretch.from, settings.SYSLOG_MAX_LINE, half)) {
     const record = recordOf(line, { ...base, offset, stamp }, flags);
     if (record.format !== 'raw') stamp = String(record.date);
     const wanted = transform(record);
@@ -163,10 +126,7 @@ async function* readStretch(
     batch = [];
   }
   if (batch.length > 0) yield batch;
-  if (!isPacked && (await file.handle.stat()).size < size) {
-    throw new CollectError('incomplete', `${path} was cut off while it was read`);
-  }
-  return { ...(await knownAt(file, reached)), at, ...(stamp === undefined ? {} : { stamp }) };
+  return known(reached, stamp);
 }
 
 function isZone(name: string): boolean {

@@ -1,6 +1,5 @@
 import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
-import { resolve } from 'node:path';
 import { logsOf } from '../collectors/_syslog_files.ts';
 import { compressionOf, gunzip, unzstd } from '../envelope/encoding.ts';
 import { CollectError } from '../errors.ts';
@@ -8,7 +7,7 @@ import { RecordSplitter } from '../http/records.ts';
 import type { Json } from '../json.ts';
 import { blocksOf } from './blocks.ts';
 import { gatherer, type Origin, recordIn } from './from_records.ts';
-import type { Piece, ReadMeans, Source } from './source.ts';
+import { type Piece, placeOf, type ReadMeans, type Source } from './source.ts';
 
 /** Files that were read whole. */
 type Positions = { [path: string]: { readonly size: number; readonly written: number } };
@@ -21,10 +20,7 @@ const TABULAR = /\.(parquet|csv|sqlite|db|duckdb)(\.gz|\.zst)?$/i;
 /** Files of datasets as the file store writes them: NDJSON, envelopes and arrays, also compressed; each is read once. */
 export function filesSource(patterns: readonly string[], origin: Origin): Source {
   return {
-    place: `file ${patterns
-      .map((pattern) => resolve(pattern))
-      .sort()
-      .join(' ')}`,
+    place: placeOf('file', patterns),
     live: false,
     async *read(position, means) {
       const saved = (position ?? {}) as Positions;

@@ -1,28 +1,22 @@
-import { hostname } from 'node:os';
-import { resolve } from 'node:path';
 import { type LineContext, recordOf, type Zone } from '../collectors/_syslog.ts';
 import {
-  assertText,
   closeLog,
-  contentOf,
-  fingerprintOf,
-  isCopy,
-  isRotated,
   type Known,
-  knownAt,
   type LogFile,
-  lineEnd,
+  logsAmong,
   logsOf,
   openLog,
-  type Plan,
-  planOf,
+  openStretch,
+  type Positions,
+  planned,
+  REMEMBERED,
   type Stretch,
 } from '../collectors/_syslog_files.ts';
 import { lineOf } from '../collectors/_syslog_lines.ts';
 import { CollectError } from '../errors.ts';
 import type { Json } from '../json.ts';
-import { type Block, blocksOf } from './blocks.ts';
-import type { Event, Piece, ReadMeans, Source } from './source.ts';
+import { blocksOf } from './blocks.ts';
+import { type Event, type Piece, placeOf, type ReadMeans, type Source } from './source.ts';
 
 /** How lines are understood: as the syslog collector does. */
 export interface LineSettings {
@@ -32,20 +26,10 @@ export interface LineSettings {
   readonly most: number;
 }
 
-/** What is known of each log and its rotated files. */
-type Positions = { [log: string]: Known[] };
-
-/** Files to remember of a log, gone ones too. */
-const REMEMBERED = 64;
-const HALF_LINE_MS = 3_600_000;
-
 /** Log files, as the syslog collector reads them: the lines have the same ids. */
 export function linesSource(patterns: readonly string[], settings: LineSettings): Source {
   return {
-    place: `lines ${patterns
-      .map((pattern) => resolve(pattern))
-      .sort()
-      .join(' ')}`,
+    place: placeOf('lines', patterns),
     live: false,
     async *read(position, means) {
       const saved = (position ?? {}) as Positions;
@@ -56,7 +40,7 @@ export function linesSource(patterns: readonly string[], settings: LineSettings)
         });
       }
       const next: Positions = { ...saved };
-      for (const log of found.filter((path) => !found.some((other) => isRotated(path, other)))) {
+      for (const log of logsAmong(found)) {
         means.signal.throwIfAborted();
         try {
           yield* readLog(log, next, { found, settings, means });
@@ -78,82 +62,49 @@ interface Reading {
 
 /** Reads what is new in a log; what is read becomes known as it goes. */
 async function* readLog(log: string, next: Positions, reading: Reading): AsyncGenerator<Piece> {
+  const isWanted = ({ current, path }: LogFile) => current || reading.found.includes(path);
   const files = await openLog(log);
   try {
-    const { stretches, kept } = await planned(log, files, next, reading.found);
+    const { stretches, kept } = await planned(log, files, next, isWanted);
     const read: Known[] = [];
-    const known = (now: readonly Known[]) => [...now, ...read, ...kept].slice(0, REMEMBERED);
+    const positionOf = (...now: readonly Known[]) => {
+      return { ...next, [log]: [...now, ...read, ...kept].slice(0, REMEMBERED) };
+    };
     for (const stretch of stretches) {
-      let reached = stretch.from;
-      for await (const { piece, end } of readStretch(log, stretch, reading)) {
-        const behind = end;
-        yield {
-          ...piece,
-          async position(): Promise<Json> {
-            return { ...next, [log]: known([await knownAt(stretch.file, behind)]) };
-          },
-        };
-        reached = end;
-      }
-      read.unshift(await knownAt(stretch.file, reached));
-      next[log] = known([]);
+      read.unshift(yield* readStretch(log, stretch, reading, positionOf));
+      Object.assign(next, positionOf());
     }
-    next[log] = known([]);
+    Object.assign(next, positionOf());
   } finally {
     await closeLog(files);
   }
 }
 
-async function planned(
-  log: string,
-  files: readonly LogFile[],
-  saved: Positions,
-  found: readonly string[],
-): Promise<Plan> {
-  const known = saved[log] ?? files.flatMap(({ path }) => saved[path] ?? []);
-  if (saved[log] !== undefined || known.length > 0) return planOf(files, known);
-  const stretches: Stretch[] = [];
-  const kept: Known[] = [];
-  for (const file of files) {
-    if (!file.current && !found.includes(file.path)) kept.push(await knownAt(file, await lineEnd(file)));
-    else if (!(await isCopy(file, files))) stretches.push({ file, from: 0 });
-  }
-  return { stretches, kept };
-}
-
 async function* readStretch(
   log: string,
-  { file, from }: Stretch,
+  stretch: Stretch,
   { settings, means }: Reading,
-): AsyncGenerator<{ readonly piece: Omit<Piece, 'position'>; readonly end: number }> {
-  const { path, size, start, written, isPacked } = file;
-  assertText(file);
-  const { zone, year } = settings;
-  const base = { file: path, fingerprint: fingerprintOf(log, start), host: hostname(), written, year, zone };
-  // A line that is half written stays for another time, unless it seems to stay so.
-  const half = isPacked || Date.now() - written > HALF_LINE_MS;
-  const bytes = contentOf(file, from, isPacked ? Number.POSITIVE_INFINITY : size);
+  positionOf: (now: Known) => Json,
+): AsyncGenerator<Piece, Known> {
+  const { bytes, half, base, known } = openStretch(log, stretch, settings);
+  let reached = stretch.from;
   let long = 0;
   const cut = () => {
     long += 1;
   };
-  for await (const block of blocksOf(bytes, from, half, { cut })) {
+  for await (const block of blocksOf(bytes, stretch.from, half, { cut })) {
     means.signal.throwIfAborted();
-    yield { piece: pieceOf(block, base, settings.most), end: block.end };
+    const { bytes: lines, offset, end } = block;
+    yield {
+      lines,
+      eventAt: (_, from, to) => eventOf(lines.subarray(from, to), { ...base, offset: offset + from }, settings.most),
+      position: async () => positionOf(await known(end)),
+    };
+    reached = end;
   }
-  if (long > 0) means.warn(`${path}: of ${long} lines of more than 16 MiB only the beginning was looked at`);
-  if (!isPacked && (await file.handle.stat()).size < size) {
-    throw new CollectError('incomplete', `${path} was cut off while it was read`);
-  }
-}
-
-/** A block of lines of a log. */
-export function pieceOf(block: Block, base: Omit<LineContext, 'offset'>, most: number): Omit<Piece, 'position'> {
-  const { bytes, offset } = block;
-  return {
-    lines: bytes,
-    eventAt: (_, start, end) => eventOf(bytes.subarray(start, end), { ...base, offset: offset + start }, most),
-  };
+  if (long > 0)
+    means.warn(`${stretch.file.path}: of ${long} lines of more than 16 MiB only the beginning was looked at`);
+  return known(reached);
 }
 
 /** A line as an event. */

@@ -1,3 +1,4 @@
+import { resolve } from 'node:path';
 import type { Json, JsonObject } from '../json.ts';
 
 /** Some events, each a line of its own. */
@@ -48,4 +49,10 @@ export interface ReadMeans {
   failed(where: string, thrown: unknown): void;
   /** Something odd that does not stop it. */
   warn(message: string): void;
+}
+
+/** The place of files that patterns name: the same in whatever order they are given, and from whatever folder. */
+export function placeOf(kind: string, patterns: readonly string[]): string {
+  const paths = patterns.map((pattern) => resolve(pattern));
+  return `${kind} ${paths.sort().join(' ')}`;
 }
