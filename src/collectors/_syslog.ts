@@ -36,6 +36,8 @@ interface Parts {
 }
 
 const PRI = /^<(0|[1-9]\d{0,2})>/;
+/** The stamp of RFC 5424 that is none. */
+const NIL = /^(?:<\d{1,3}>)?1 - /;
 const RFC5424 = /^1 (\S+) (\S{1,255}) (\S{1,48}) (\S{1,128}) (\S{1,32}) (.*)$/su;
 const RFC3164 = /^([A-Z][a-z]{2}) {1,2}(\d{1,2}) (?:(\d{4}) )?(\d{2}):(\d{2}):(\d{2})(\.\d{1,6})?:? (.*)$/su;
 const ISO = /^(\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(?:[.,]\d{1,9})?(?:Z|[+-]\d{2}:?\d{2})?) (.*)$/su;
@@ -48,10 +50,8 @@ const MOST_HOST = 255;
 
 /** A line of a syslog file as a record; nothing is ever dropped: what is not understood is `raw`. */
 export function recordOf(line: string, context: LineContext, flags: JsonObject = {}): JsonObject {
-  const pri = PRI.exec(line);
-  const priority = pri === null || Number(pri[1]) > 191 ? undefined : Number(pri[1]);
-  const rest = priority === undefined ? line : line.slice(pri?.[0].length);
-  const parts = rfc5424(rest, context) ?? rfc3164(rest, context) ?? iso(rest, context) ?? raw(line, context);
+  const { priority, rest } = withoutPriority(line);
+  const parts = stamped(rest, context) ?? raw(line, context);
   return {
     device_name: parts.host ?? context.host,
     date: parts.date,
@@ -70,6 +70,21 @@ export function recordOf(line: string, context: LineContext, flags: JsonObject =
     offset: context.offset,
     ...flags,
   };
+}
+
+function withoutPriority(line: string): { readonly priority: number | undefined; readonly rest: string } {
+  const pri = PRI.exec(line);
+  if (pri === null || Number(pri[1]) > 191) return { priority: undefined, rest: line };
+  return { priority: Number(pri[1]), rest: line.slice(pri[0].length) };
+}
+
+function stamped(text: string, context: LineContext): Parts | undefined {
+  return rfc5424(text, context) ?? rfc3164(text, context) ?? iso(text, context);
+}
+
+/** The stamp of a line that has one itself: the date of lines behind it that have none. */
+export function stampIn(line: string, context: LineContext): string | undefined {
+  return NIL.test(line) ? undefined : stamped(withoutPriority(line).rest, context)?.date;
 }
 
 function rfc5424(text: string, context: LineContext): Parts | undefined {

@@ -1,4 +1,4 @@
-import { type LineContext, recordOf, type Zone } from '../collectors/_syslog.ts';
+import { type LineContext, recordOf, stampIn, type Zone } from '../collectors/_syslog.ts';
 import {
   closeLog,
   type Known,
@@ -25,6 +25,8 @@ export interface LineSettings {
   /** Bytes of a line that are kept. */
   readonly most: number;
 }
+
+const LF = 10;
 
 /** Log files, as the syslog collector reads them: the lines have the same ids. */
 export function linesSource(patterns: readonly string[], settings: LineSettings): Source {
@@ -86,8 +88,11 @@ async function* readStretch(
   { settings, means }: Reading,
   positionOf: (now: Known) => Json,
 ): AsyncGenerator<Piece, Known> {
+  const { most } = settings;
+  const { path } = stretch.file;
   const { bytes, half, base, known } = openStretch(log, stretch, settings);
   let reached = stretch.from;
+  let { stamp } = base;
   let long = 0;
   const cut = () => {
     long += 1;
@@ -95,21 +100,50 @@ async function* readStretch(
   for await (const block of blocksOf(bytes, stretch.from, half, { cut })) {
     means.signal.throwIfAborted();
     const { bytes: lines, offset, end } = block;
+    const stampBefore = stampsIn(lines, { ...base, offset, stamp }, most);
+    const contextAt = (from: number): LineContext => ({
+      ...base,
+      offset: offset + from,
+      get stamp() {
+        return stampBefore(from);
+      },
+    });
     yield {
       lines,
-      eventAt: (_, from, to) => eventOf(lines.subarray(from, to), { ...base, offset: offset + from }, settings.most),
-      position: async () => positionOf(await known(end)),
+      eventAt: (_, from, to) => eventOf(lines.subarray(from, to), contextAt(from), most),
+      position: async () => positionOf(await known(end, stampBefore(lines.length))),
     };
     reached = end;
+    stamp = stampBefore(lines.length);
   }
-  if (long > 0)
-    means.warn(`${stretch.file.path}: of ${long} lines of more than 16 MiB only the beginning was looked at`);
-  return known(reached);
+  if (long > 0) means.warn(`${path}: of ${long} lines of more than 16 MiB only the beginning was looked at`);
+  return known(reached, stamp);
+}
+
+/** Tells the last stamp before a place in lines. It looks backwards from there, as most lines have one. */
+function stampsIn(lines: Buffer, context: LineContext, most: number): (to: number) => string | undefined {
+  let from = 0;
+  let { stamp } = context;
+  return (to) => {
+    if (to < from) [from, stamp] = [0, context.stamp];
+    for (let end = to; end > from; ) {
+      const start = from + lines.subarray(from, end - 1).lastIndexOf(LF) + 1;
+      const found = stampIn(textOf(lines.subarray(start, end - 1), most).line, context);
+      if (found !== undefined) stamp = found;
+      end = found === undefined ? start : from;
+    }
+    from = to;
+    return stamp;
+  };
+}
+
+function textOf(bytes: Buffer, most: number): ReturnType<typeof lineOf> {
+  return lineOf([bytes.subarray(0, most)], bytes.length);
 }
 
 /** A line as an event. */
 export function eventOf(bytes: Buffer, context: LineContext, most: number): Event {
-  const { line, flags } = lineOf([bytes.subarray(0, most)], bytes.length);
+  const { line, flags } = textOf(bytes, most);
   const record = recordOf(line, context, flags);
   const { device_name, date, event_id = '' } = record as Record<string, string>;
   return {

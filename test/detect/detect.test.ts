@@ -1,10 +1,10 @@
-import { appendFile, mkdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { appendFile, mkdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { DuckDBInstance } from '@duckdb/node-api';
 import { expect, test, vi } from 'vitest';
 import { program } from '../support/program.ts';
-import { collectOnce, filesBelow, temporaryFolder } from '../support/run.ts';
+import { collectOnce, filesBelow, storedEvents, temporaryFolder } from '../support/run.ts';
 
 const LIST = ['evil[.]example # phishing', '203.0.113.7', 'string:C:\\Temp\\x.exe', ''].join('\n');
 const LINES = [
@@ -92,6 +92,39 @@ test('the events are those that the syslog collector stores', async () => {
   // So an event that was read in one place is not told again from another.
   const again = await detect(folder, ['--from', 'file:events/syslog_events/*', '-o', 'json']);
   expect(JSON.parse(again.stdout)).toMatchObject({ events: 3, alerts: 0 });
+});
+
+/** Date and id of each event that was stored, by its text. */
+function knownBy(events: readonly Alert[]) {
+  return events.map(({ data, date, event_id }) => `${data} ${date} ${event_id}`).toSorted();
+}
+
+test('lines without a stamp have the ids and dates that the syslog collector stores, over runs and rotations', async () => {
+  const folder = await folderWith([]);
+  const log = join(folder, 'app.log');
+  const env = { SYSLOG_PATHS: log, SYSLOG_TIMEZONE: 'UTC', SYSLOG_YEAR: '2026' };
+  const both = async () => {
+    await collectOnce({ env, only: ['syslog'], folder });
+    expect((await detect(folder, ['--from', 'lines:app.log'])).code).toBe(0);
+    const lines = (await storedEvents(folder, 'syslog_events')) ?? [];
+    const events = knownBy(lines.map((line) => JSON.parse(line) as Alert));
+    expect(knownBy(await stored(folder, 'syslog_alerts'))).toEqual(events);
+    return events.length;
+  };
+  // More than is read at once stands behind a stamp.
+  const trace = (from: number, to: number) =>
+    Array.from({ length: to - from }, (_, n) => `  at 203.0.113.7 ${'x'.repeat(200)} ${from + n}\n`).join('');
+  const stamped = 'Mar  1 10:00:00 web1 x: 203.0.113.7';
+  await writeFile(log, `before any stamp, 203.0.113.7\n${stamped}\n${trace(0, 3000)}`);
+  expect(await both()).toBe(3002);
+  await appendFile(log, `${trace(3000, 3002)}<13>1 - web1 x - - - without one, 203.0.113.7\n${trace(3002, 3003)}`);
+  expect(await both()).toBe(3006);
+  await appendFile(log, `2026-03-02 10:00:00,5 203.0.113.7\n`);
+  expect(await both()).toBe(3007);
+  await appendFile(log, trace(3003, 3004));
+  await rename(log, `${log}.1`);
+  await writeFile(log, trace(3004, 3005));
+  expect(await both()).toBe(3009);
 });
 
 test('only what is new is read, and with --full nothing is told twice', async () => {
