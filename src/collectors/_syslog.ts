@@ -82,6 +82,11 @@ function stamped(text: string, context: LineContext): Parts | undefined {
   return rfc5424(text, context) ?? rfc3164(text, context) ?? iso(text, context);
 }
 
+/** Whether the line of a record has a stamp itself. */
+export function hasStamp({ format, data }: JsonObject): boolean {
+  return format !== 'raw' && !NIL.test(String(data));
+}
+
 /** The stamp of a line that has one itself: the date of lines behind it that have none. */
 export function stampIn(line: string, context: LineContext): string | undefined {
   return NIL.test(line) ? undefined : stamped(withoutPriority(line).rest, context)?.date;

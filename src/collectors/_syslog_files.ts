@@ -68,8 +68,8 @@ interface OpenStretch {
   known(offset: number, stamp?: string): Promise<Known>;
 }
 
-/** Files to remember of a log, gone ones too. */
-export const REMEMBERED = 64;
+/** Files to remember of a log that are gone, or just out of sight. */
+const REMEMBERED = 64;
 /** Milliseconds after which half a line seems to stay one. */
 const HALF_LINE_MS = 3_600_000;
 const SAMPLE = 1024;
@@ -289,7 +289,7 @@ export async function planOf(files: readonly LogFile[], known: readonly Known[])
     else if (place.packed > 0 || place.offset === file.size) kept.push(place);
     else stretches.push({ file, from: place.offset, place });
   }
-  return { stretches, kept: [...kept, ...left] };
+  return { stretches, kept: [...kept, ...[...left].slice(0, REMEMBERED)] };
 }
 
 /** The place in a file that was copied or compressed since; `read` for one that was cut short behind a copy. */

@@ -1,7 +1,7 @@
 import { choice, flag, integer, list, optional, setting, text, type Values } from '../config/setting.ts';
 import { CollectError } from '../errors.ts';
 import type { JsonObject } from '../json.ts';
-import { type LineContext, recordOf, zoneOf } from './_syslog.ts';
+import { hasStamp, type LineContext, recordOf, zoneOf } from './_syslog.ts';
 import {
   closeLog,
   type Known,
@@ -12,7 +12,6 @@ import {
   openStretch,
   type Positions,
   planned,
-  REMEMBERED,
   type Stretch,
 } from './_syslog_files.ts';
 import { lagOf } from './_syslog_lag.ts';
@@ -82,7 +81,7 @@ async function* events(context: Context<Settings>): AsyncGenerator<readonly Json
         signal.throwIfAborted();
         read.push(yield* readStretch(log, stretch, reading));
       }
-      next[log] = [...read, ...kept].slice(0, REMEMBERED);
+      next[log] = [...read, ...kept];
     } finally {
       await closeLog(files);
     }
@@ -116,7 +115,7 @@ async function* readStretch(
   let { stamp } = base;
   for await (const { line, offset, end, flags } of linesOf(bytes, stretch.from, settings.SYSLOG_MAX_LINE, half)) {
     const record = recordOf(line, { ...base, offset, stamp }, flags);
-    if (record.format !== 'raw') stamp = String(record.date);
+    if (hasStamp(record)) stamp = String(record.date);
     const wanted = transform(record);
     if (wanted === undefined) leaveOut(1);
     else batch.push(wanted);

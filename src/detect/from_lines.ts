@@ -9,7 +9,6 @@ import {
   openStretch,
   type Positions,
   planned,
-  REMEMBERED,
   type Stretch,
 } from '../collectors/_syslog_files.ts';
 import { lineOf } from '../collectors/_syslog_lines.ts';
@@ -70,7 +69,7 @@ async function* readLog(log: string, next: Positions, reading: Reading): AsyncGe
     const { stretches, kept } = await planned(log, files, next, isWanted);
     const read: Known[] = [];
     const positionOf = (...now: readonly Known[]) => {
-      return { ...next, [log]: [...now, ...read, ...kept].slice(0, REMEMBERED) };
+      return { ...next, [log]: [...now, ...read, ...kept] };
     };
     for (const stretch of stretches) {
       read.unshift(yield* readStretch(log, stretch, reading, positionOf));

@@ -211,11 +211,20 @@ test('long lines are cut, bytes that are no UTF-8 are marked, holes and carriage
   ]);
 });
 
-/** Every event that was stored in a folder, in the order of the runs. */
+/** The texts of all events that were stored in a folder, in the order of the runs. */
 async function storedIn(folder: string): Promise<string[]> {
+  return (await recordsIn(folder)).map(({ data }) => String(data));
+}
+
+/** Their dates. */
+async function datesIn(folder: string): Promise<string[]> {
+  return (await recordsIn(folder)).map(({ date }) => String(date));
+}
+
+async function recordsIn(folder: string): Promise<Record<string, unknown>[]> {
   const files = (await filesBelow(join(folder, 'events'))).toSorted();
   const texts = await Promise.all(files.map((file) => readFile(file, 'utf8')));
-  return texts.flatMap((text) => text.split('\n').slice(0, -1)).map((line) => String(JSON.parse(line).data));
+  return texts.flatMap((text) => text.split('\n').slice(0, -1)).map((line) => JSON.parse(line));
 }
 
 async function collectLogs(folder: string, more: Readonly<Record<string, string>> = {}, full = false) {
@@ -509,14 +518,37 @@ describe('files', () => {
     expect(await storedIn(folder)).toEqual(['Oct 11 22:14:15 host app: half a line', '  at one', '  at two']);
     const whole = await logFolder();
     await copyFile(log, whole.log);
-    const dates = async (home: string) => {
-      const files = (await filesBelow(join(home, 'events'))).toSorted();
-      const texts = await Promise.all(files.map((file) => readFile(file, 'utf8')));
-      return texts.flatMap((text) => text.split('\n').slice(0, -1)).map((text) => JSON.parse(text).date as string);
-    };
     await collectLogs(whole.folder);
-    expect(await dates(folder)).toEqual(await dates(whole.folder));
-    expect(new Set(await dates(folder)).size).toBe(1);
+    expect(await datesIn(folder)).toEqual(await datesIn(whole.folder));
+    expect(new Set(await datesIn(folder)).size).toBe(1);
+  });
+
+  test('a line of RFC 5424 without a stamp dates no line of a later run', async () => {
+    const { folder, log } = await logFolder();
+    const days = ['2026-03-01T00:00:00.000Z', '2026-03-02T00:00:00.000Z'];
+    for (const day of days) {
+      await appendFile(log, '<13>1 - host app - - - without a stamp\n');
+      await utimes(log, new Date(day), new Date(day));
+      await collectLogs(folder);
+    }
+    expect(await datesIn(folder)).toEqual(days);
+  });
+
+  test('however many rotated files there are, what was not read of them stays so', async () => {
+    const { folder, log } = await logFolder();
+    await writeFile(log, textOf(0, 1));
+    for (let n = 1; n <= 100; n += 1) await writeFile(`${log}.${n}`, textOf(n, n + 1));
+    expect(resultOf(await collectLogs(folder), 'syslog_events').records).toBe(1);
+    expect(resultOf(await collectLogs(folder), 'syslog_events').records).toBe(0);
+  });
+
+  test('however many rotated files there are, each is read once', async () => {
+    const { folder, log } = await logFolder();
+    await writeFile(log, textOf(0, 1));
+    for (let n = 1; n <= 100; n += 1) await writeFile(`${log}.${n}`, textOf(n, n + 1));
+    const env = { SYSLOG_INCLUDE_ROTATED: 'true' };
+    expect(resultOf(await collectLogs(folder, env), 'syslog_events').records).toBe(101);
+    expect(resultOf(await collectLogs(folder, env), 'syslog_events').records).toBe(0);
   });
 
   test('how far reading is behind is told by what was written meanwhile, and grows while a store is away', async () => {

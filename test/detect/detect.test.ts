@@ -115,16 +115,18 @@ test('lines without a stamp have the ids and dates that the syslog collector sto
   const trace = (from: number, to: number) =>
     Array.from({ length: to - from }, (_, n) => `  at 203.0.113.7 ${'x'.repeat(200)} ${from + n}\n`).join('');
   const stamped = 'Mar  1 10:00:00 web1 x: 203.0.113.7';
-  await writeFile(log, `before any stamp, 203.0.113.7\n${stamped}\n${trace(0, 3000)}`);
-  expect(await both()).toBe(3002);
+  await writeFile(log, '<13>1 - web1 x - - - before any stamp, 203.0.113.7\n203.0.113.7\n');
+  expect(await both()).toBe(2);
+  await appendFile(log, `still before any stamp, 203.0.113.7\n${stamped}\n${trace(0, 3000)}`);
+  expect(await both()).toBe(3004);
   await appendFile(log, `${trace(3000, 3002)}<13>1 - web1 x - - - without one, 203.0.113.7\n${trace(3002, 3003)}`);
-  expect(await both()).toBe(3006);
+  expect(await both()).toBe(3008);
   await appendFile(log, `2026-03-02 10:00:00,5 203.0.113.7\n`);
-  expect(await both()).toBe(3007);
+  expect(await both()).toBe(3009);
   await appendFile(log, trace(3003, 3004));
   await rename(log, `${log}.1`);
   await writeFile(log, trace(3004, 3005));
-  expect(await both()).toBe(3009);
+  expect(await both()).toBe(3011);
 });
 
 test('only what is new is read, and with --full nothing is told twice', async () => {
