@@ -68,14 +68,14 @@ async function* readLog(log: string, next: Positions, reading: Reading): AsyncGe
   try {
     const { stretches, kept } = await planned(log, files, next, isWanted);
     const read: Known[] = [];
-    const positionOf = (...now: readonly Known[]) => {
-      return { ...next, [log]: [...now, ...read, ...kept] };
-    };
-    for (const stretch of stretches) {
-      read.unshift(yield* readStretch(log, stretch, reading, positionOf));
-      Object.assign(next, positionOf());
+    for (const [n, stretch] of stretches.entries()) {
+      // What is not reached yet stays as it is known.
+      const others = [...stretches.slice(n + 1).flatMap(({ place }) => place ?? []), ...kept];
+      const positionOf = (now: Known): Positions => ({ ...next, [log]: [...read, now, ...others] });
+      read.push(yield* readStretch(log, stretch, reading, positionOf));
+      next[log] = [...read, ...others];
     }
-    Object.assign(next, positionOf());
+    next[log] = [...read, ...kept];
   } finally {
     await closeLog(files);
   }
@@ -88,7 +88,7 @@ async function* readStretch(
   positionOf: (now: Known) => Json,
 ): AsyncGenerator<Piece, Known> {
   const { most } = settings;
-  const { path } = stretch.file;
+  const { path, isPacked } = stretch.file;
   const { bytes, half, base, known } = openStretch(log, stretch, settings);
   let reached = stretch.from;
   let { stamp } = base;
@@ -110,7 +110,8 @@ async function* readStretch(
     yield {
       lines,
       eventAt: (_, from, to) => eventOf(lines.subarray(from, to), contextAt(from), most),
-      position: async () => positionOf(await known(end, stampBefore(lines.length))),
+      // A compressed file that is known was read whole.
+      position: async () => (isPacked ? undefined : positionOf(await known(end, stampBefore(lines.length)))),
     };
     reached = end;
     stamp = stampBefore(lines.length);
