@@ -1,4 +1,4 @@
-import { type Dispatcher, request as send } from 'undici';
+import type { Dispatcher } from 'undici';
 import { assertEncrypted } from '../config/setting.ts';
 import { CollectError } from '../errors.ts';
 import type { Answer, Exchange } from './auth.ts';
@@ -8,6 +8,7 @@ import { networkError } from './dispatcher.ts';
 import { type Clock, header, type Pace, Pacer, systemClock } from './pace.ts';
 import type { Page } from './page.ts';
 import { backoff, classify, isPassing, type Rule, resetAt, retryAfter, type Verdict } from './retry.ts';
+import { send } from './send.ts';
 
 /** One call to make, for a dataset. */
 export interface Errand<T> {
@@ -260,10 +261,10 @@ export class Caller {
     let credentials: Readonly<Record<string, string>> = { ...this.#options.headers, ...auth, ...request.headers };
     for (let redirects = 0; ; redirects += 1) {
       assertEncrypted(target, this.#settings.allowHttp);
-      const sending = send(target, {
+      const options: Dispatcher.DispatchOptions = {
+        origin: target.origin,
+        path: target.pathname + target.search,
         method,
-        signal,
-        dispatcher: this.#settings.dispatcher,
         ...(this.#options.timeout === undefined ? {} : { headersTimeout: this.#options.timeout * 1000 }),
         headers: {
           accept: 'application/json',
@@ -273,15 +274,13 @@ export class Caller {
           ...credentials,
         },
         ...(body === undefined || method === 'GET' ? {} : { body }),
-      });
-      const response = await unlessAborted(sending, signal);
-      const { statusCode, headers } = response;
+      };
+      const { status, headers, body: content } = await send(this.#settings.dispatcher, options, signal);
       const location = header(headers, 'location');
-      if (statusCode < 300 || statusCode > 399 || location === undefined) {
-        const content = contentOf(response.body, headers, meter, this.#settings.maxBody);
-        return { status: statusCode, headers, url: target, body: content };
+      if (status < 300 || status > 399 || location === undefined) {
+        return { status, headers, url: target, body: contentOf(content, headers, meter, this.#settings.maxBody) };
       }
-      discard(response);
+      content.discard();
       const next = new URL(location, target);
       if (redirects === MAX_REDIRECTS) throw new CollectError('refused', `more than ${MAX_REDIRECTS} redirects`);
       if (next.origin !== target.origin && (auth === undefined || !this.#isTrusted(next))) {
@@ -292,7 +291,7 @@ export class Caller {
         }
         credentials = {};
       }
-      if (statusCode === 303) method = 'GET';
+      if (status === 303) method = 'GET';
       target = next;
     }
   }
@@ -314,15 +313,6 @@ export class Caller {
   }
 }
 
-/** undici does not look at the signal while a proxy's CONNECT is pending. */
-function unlessAborted<T>(sending: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const abort = () => reject(signal.reason);
-    signal.addEventListener('abort', abort, { once: true });
-    sending.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
-  });
-}
-
 function bodyOf({ form, body }: Request): string | undefined {
   if (form !== undefined) return new URLSearchParams(form).toString();
   return body === undefined ? undefined : JSON.stringify(body);
@@ -330,10 +320,6 @@ function bodyOf({ form, body }: Request): string | undefined {
 
 function typeOf({ form }: Request): string {
   return form === undefined ? 'application/json' : 'application/x-www-form-urlencoded';
-}
-
-function discard({ body }: Dispatcher.ResponseData): void {
-  body.on('error', () => undefined).destroy();
 }
 
 /** An answer without the list it should hold may be an error that no rule knew. */
