@@ -1,5 +1,5 @@
 import type { Collector } from '../collectors/collector.ts';
-import type { Environment } from '../config/environment.ts';
+import { type Environment, resolveShape } from '../config/environment.ts';
 import { isRequired, type Shape } from '../config/setting.ts';
 import type { Store } from '../stores/store.ts';
 
@@ -13,6 +13,8 @@ export interface Card {
   readonly aliases: Readonly<Record<string, string>>;
   /** A collector's; a store has none. */
   readonly resources: readonly string[];
+  /** Whether it is a store that is on though none of its variables is set. */
+  readonly always: boolean;
 }
 
 /** The cards of the house, made when it is built, so that a run loads only the rooms it uses. */
@@ -25,8 +27,14 @@ export interface Cards {
 export function cardOf(room: Collector | Store): Card {
   const { name, title, aliases = {} } = room;
   const env = Object.entries(room.env as Shape).map(([key, type]) => [key, isRequired(type)]);
-  const resources = 'resources' in room ? Object.keys(room.resources) : [];
-  return { name, title, env: Object.fromEntries(env), aliases, resources };
+  const [resources, always] = 'resources' in room ? [Object.keys(room.resources), false] : [[], isAlwaysOn(room)];
+  return { name, title, env: Object.fromEntries(env), aliases, resources, always };
+}
+
+function isAlwaysOn({ name, env, targets }: Store): boolean {
+  const { values } = resolveShape({ get: () => undefined }, name, env);
+  const names = { uuid: 'none', tag: 'none', tenancy: 'default', at: new Date() };
+  return values !== undefined && targets(values, 'snapshot', names) !== undefined;
 }
 
 /** Whether any of a room's variables is set, by any of its names. */

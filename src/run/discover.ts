@@ -4,7 +4,7 @@ import type { Environment } from '../config/environment.ts';
 import { CollectError, type Problem } from '../errors.ts';
 import type { Store } from '../stores/store.ts';
 import { keepCards, readCards } from './cardfile.ts';
-import { type Card, type Cards, cardOf, isTouched, needsNothing } from './cards.ts';
+import { type Card, type Cards, cardOf, isTouched } from './cards.ts';
 import { foreignRooms, isRoom, nameOf } from './foreign.ts';
 import { selects } from './select.ts';
 
@@ -58,7 +58,7 @@ export async function openIndex(environment: Environment, problems?: Problem[]):
       const isUsed = (card: Card) => kept === undefined || isTouched(card, environment) || isNamed(card);
       const idle = {
         collectors: house.collectors.filter((card) => !isUsed(card)),
-        stores: house.stores.filter((card) => !isUsed(card) && !needsNothing(card)),
+        stores: house.stores.filter((card) => !isUsed(card) && !card.always),
       };
       return {
         collectors: [...(await loadAll<Collector>(without(sources, idle.collectors))), ...foreign.collectors],
