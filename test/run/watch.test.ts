@@ -13,24 +13,16 @@ import { json, serve } from '../support/server.ts';
 type Variables = Readonly<Record<string, string>>;
 
 function launch(folder: string, args: readonly string[], env: Variables = {}) {
-  const { child, ended } = program(folder, ['watch', '--output', 'json', ...args], {
+  const { child, said, ended } = program(folder, ['watch', '--output', 'json', ...args], {
     STORE_FILE: join(folder, 'data', '%TAG.ndjson'),
     STORE_FILE_EVENTS: join(folder, 'events', '%TAG', '%UUID.ndjson'),
     CYBER_COLLECT_STATE: stateOf(folder),
     ...env,
   });
-  let stdout = '';
-  let stderr = '';
-  child.stdout.on('data', (chunk) => {
-    stdout += chunk;
-  });
-  child.stderr.on('data', (chunk) => {
-    stderr += chunk;
-  });
   /** The runs that have ended so far. */
   const runs = () =>
-    stdout
-      .split('\n')
+    said()
+      .stdout.split('\n')
       .slice(0, -1)
       .map((line) => JSON.parse(line) as RunSummary);
   const of = (collector: string) => runs().filter(({ datasets }) => datasets[0]?.collector === collector);
@@ -39,7 +31,7 @@ function launch(folder: string, args: readonly string[], env: Variables = {}) {
     runs,
     of,
     until,
-    said: () => stderr,
+    said: () => said().stderr,
     ended,
     async stop() {
       child.kill('SIGTERM');

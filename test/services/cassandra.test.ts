@@ -10,7 +10,7 @@ import { CollectError } from '../../src/errors.ts';
 import type { Dataset, Sink } from '../../src/stores/store.ts';
 import cassandra from '../../src/stores/store_cassandra.ts';
 import { storeSuite } from '../stores/suite.ts';
-import { admin, bundleFor, doorTo, login, newestUpload } from '../support/cassandra.ts';
+import { admin, bundleFor, doorTo, dropKeyspace, login, newestUpload, variablesOf } from '../support/cassandra.ts';
 import { type Certificates, makeCertificates } from '../support/certificates.ts';
 import { datasetOf } from '../support/dataset.ts';
 import { killOverAndOver } from '../support/killed.ts';
@@ -36,22 +36,13 @@ afterEach(async () => {
 });
 
 afterAll(async () => {
-  await reader.execute(`DROP KEYSPACE IF EXISTS ${keyspace}`, [], { prepare: false, readTimeout: 60_000 });
-  await reader.shutdown();
+  await dropKeyspace(reader, keyspace);
   await certificates.remove();
   await rm(folder, { recursive: true, force: true });
 });
 
 function variables(more: Variables = {}): Variables {
-  return {
-    STORE_CASSANDRA_CONTACT_POINTS: login.point,
-    STORE_CASSANDRA_LOCAL_DC: login.dc,
-    STORE_CASSANDRA_USERNAME: login.user,
-    STORE_CASSANDRA_PASSWORD: login.password,
-    STORE_CASSANDRA_KEYSPACE: keyspace,
-    STORE_CASSANDRA_CREATE: 'true',
-    ...more,
-  };
+  return { ...variablesOf(keyspace), ...more };
 }
 
 function settings(more: Variables = {}): Values<typeof cassandra.env> {

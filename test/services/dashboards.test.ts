@@ -20,7 +20,7 @@ import type { Sink, Store } from '../../src/stores/store.ts';
 import cassandra from '../../src/stores/store_cassandra.ts';
 import elasticsearch from '../../src/stores/store_elasticsearch.ts';
 import postgres from '../../src/stores/store_postgres.ts';
-import { admin, login } from '../support/cassandra.ts';
+import { admin, dropKeyspace, variablesOf } from '../support/cassandra.ts';
 import { datasetOf } from '../support/dataset.ts';
 import {
   type Dashboard,
@@ -61,8 +61,7 @@ afterAll(async () => {
   await reader.query(`DROP SCHEMA IF EXISTS ${own} CASCADE`);
   await reader.end();
   await search.wipe(own);
-  await rows.execute(`DROP KEYSPACE IF EXISTS ${own}`, [], { prepare: false, readTimeout: 60_000 });
-  await rows.shutdown();
+  await dropKeyspace(rows, own);
   await rm(folder, { recursive: true, force: true });
 });
 
@@ -260,14 +259,7 @@ describe('Cassandra', () => {
   };
 
   test('every query brings rows, the first column of which tells series apart', async () => {
-    await filled(cassandra, {
-      STORE_CASSANDRA_CONTACT_POINTS: login.point,
-      STORE_CASSANDRA_LOCAL_DC: login.dc,
-      STORE_CASSANDRA_USERNAME: login.user,
-      STORE_CASSANDRA_PASSWORD: login.password,
-      STORE_CASSANDRA_KEYSPACE: own,
-      STORE_CASSANDRA_CREATE: 'true',
-    });
+    await filled(cassandra, variablesOf(own));
     const { targets } = boards.cassandra;
     expect(targets.length).toBeGreaterThan(6);
     for (const target of targets) {

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vit
 import { environmentOf, resolveShape } from '../../src/config/environment.ts';
 import store from '../../src/stores/store_cassandra.ts';
 import build from '../support/build.ts';
-import { admin, bundleFor, login } from '../support/cassandra.ts';
+import { admin, bundleFor, dropKeyspace, login, variablesOf } from '../support/cassandra.ts';
 import { makeCertificates } from '../support/certificates.ts';
 import { datasetOf } from '../support/dataset.ts';
 import { needed } from '../support/needed.ts';
@@ -20,14 +20,7 @@ const reader = admin();
 const { hostname, port, username, password, pathname } = new URL(needed('TEST_POSTGRES_URL'));
 const database = new pg.Pool({ connectionString: needed('TEST_POSTGRES_URL') });
 
-const CASSANDRA = {
-  STORE_CASSANDRA_CONTACT_POINTS: login.point,
-  STORE_CASSANDRA_LOCAL_DC: login.dc,
-  STORE_CASSANDRA_USERNAME: login.user,
-  STORE_CASSANDRA_PASSWORD: login.password,
-  STORE_CASSANDRA_KEYSPACE: keyspace,
-  STORE_CASSANDRA_CREATE: 'true',
-};
+const CASSANDRA = variablesOf(keyspace);
 const POSTGRES = {
   STORE_POSTGRES_HOST: hostname,
   STORE_POSTGRES_PORT: port === '' ? '5432' : port,
@@ -43,8 +36,7 @@ beforeAll(async () => {
 });
 
 afterAll(async () => {
-  await reader.execute(`DROP KEYSPACE IF EXISTS ${keyspace}`, [], { prepare: false, readTimeout: 60_000 });
-  await reader.shutdown();
+  await dropKeyspace(reader, keyspace);
   await database.query(`DROP SCHEMA IF EXISTS ${keyspace} CASCADE`);
   await database.end();
 });

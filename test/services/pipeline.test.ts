@@ -10,7 +10,7 @@ import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { positionOf } from '../../src/stores/_pulsar.ts';
 import { type Broker, brokerIn } from '../support/broker.ts';
 import build from '../support/build.ts';
-import { admin, login } from '../support/cassandra.ts';
+import { admin, dropKeyspace, login, variablesOf } from '../support/cassandra.ts';
 import { program } from '../support/program.ts';
 import { commandOf, type Rsyslog, rsyslogInto } from '../support/rsyslog.ts';
 import { filesBelow, temporaryFolder } from '../support/run.ts';
@@ -20,10 +20,7 @@ const client = admin();
 
 beforeAll(() => build());
 
-afterAll(async () => {
-  await client.execute(`DROP KEYSPACE IF EXISTS ${keyspace}`);
-  await client.shutdown();
-});
+afterAll(() => dropKeyspace(client, keyspace));
 
 const NAMESPACE = 'public/pipeline';
 const TOPIC = 'syslog_events';
@@ -67,14 +64,11 @@ function ship({ folder, logs, broker }: Scene) {
   });
 }
 
+const [host = '', port = ''] = login.point.split(':');
 const CASSANDRA = {
-  STORE_CASSANDRA_CONTACT_POINTS: login.point.split(':')[0] ?? '',
-  STORE_CASSANDRA_PORT: login.point.split(':')[1] ?? '',
-  STORE_CASSANDRA_LOCAL_DC: login.dc,
-  STORE_CASSANDRA_USERNAME: login.user,
-  STORE_CASSANDRA_PASSWORD: login.password,
-  STORE_CASSANDRA_KEYSPACE: keyspace,
-  STORE_CASSANDRA_CREATE: 'true',
+  ...variablesOf(keyspace),
+  STORE_CASSANDRA_CONTACT_POINTS: host,
+  STORE_CASSANDRA_PORT: port,
 };
 
 /** Into Cassandra, where the same row twice is one, and into files, where it would show. */

@@ -17,6 +17,24 @@ export const login = {
   password: needed('TEST_CASSANDRA_PASSWORD'),
 };
 
+/** The variables with which the store reaches a keyspace of the real server, and makes it. */
+export function variablesOf(keyspace: string): Readonly<Record<string, string>> {
+  return {
+    STORE_CASSANDRA_CONTACT_POINTS: login.point,
+    STORE_CASSANDRA_LOCAL_DC: login.dc,
+    STORE_CASSANDRA_USERNAME: login.user,
+    STORE_CASSANDRA_PASSWORD: login.password,
+    STORE_CASSANDRA_KEYSPACE: keyspace,
+    STORE_CASSANDRA_CREATE: 'true',
+  };
+}
+
+/** Takes a keyspace away and ends the client. */
+export async function dropKeyspace(client: cassandra.Client, keyspace: string): Promise<void> {
+  await client.execute(`DROP KEYSPACE IF EXISTS ${keyspace}`, [], { prepare: false, readTimeout: 60_000 });
+  await client.shutdown();
+}
+
 /** A client for what a test looks at; to be shut down. */
 export function admin(): cassandra.Client {
   return new cassandra.Client({

@@ -34,6 +34,8 @@ export function program(
   child.stderr.on('data', (chunk) => {
     stderr += chunk;
   });
-  const ended = once(child, 'close').then(([code]): Ended => ({ code: code as number | null, stdout, stderr }));
-  return { child, ended };
+  /** What it has said so far. */
+  const said = () => ({ stdout, stderr });
+  const ended = once(child, 'close').then(([code]): Ended => ({ code: code as number | null, ...said() }));
+  return { child, said, ended };
 }
