@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import type { Metadata } from '../../src/envelope/metadata.ts';
 import { SpoolWriter } from '../../src/envelope/spool.ts';
@@ -23,9 +23,12 @@ export async function datasetOf(
 ): Promise<Dataset> {
   const upload = choice.metadata?.upload_id ?? randomUUID();
   const writer = await SpoolWriter.create(join(folder, `${upload}-${randomUUID()}.ndjson`));
-  const lines = Array.from(records, (record) => Buffer.from(`${record}\n`));
-  await writer.write(lines);
-  const spool = await writer.finish(lines.length);
+  let count = 0;
+  for (const record of records) {
+    await writer.write([Buffer.from(`${record}\n`)]);
+    count += 1;
+  }
+  const spool = await writer.finish(count);
   const tag = choice.tag ?? 'okta_users';
   clock += 1000;
   return {
@@ -48,4 +51,15 @@ export async function datasetOf(
       ...choice.metadata,
     },
   };
+}
+
+/** Records of so many bytes together, made as they are read. */
+export function* recordsOf(bytes: number): Generator<string> {
+  const filler = 'x'.repeat(2000);
+  for (let made = 0, n = 0; made < bytes; n += 1) {
+    const noise = createHash('sha256').update(String(n)).digest('hex');
+    const record = `{"id":${n},"noise":"${noise}","text":"${filler}"}`;
+    made += record.length + 1;
+    yield record;
+  }
 }

@@ -3,7 +3,7 @@ import { onTestFinished } from 'vitest';
 import { environmentOf, resolveShape } from '../../src/config/environment.ts';
 import type { Shape } from '../../src/config/setting.ts';
 import { CollectError } from '../../src/errors.ts';
-import type { Sink, Store } from '../../src/stores/store.ts';
+import type { Kind, Sink, Store } from '../../src/stores/store.ts';
 
 /** A store opened for tenancy `acme` by its variables; the test's end closes it. */
 export async function openStore<S extends Shape>(...how: Parameters<typeof openSink<S>>): Promise<Sink> {
@@ -29,11 +29,12 @@ export function targetsOf<S extends Shape>(
   store: Store<S>,
   variables: Readonly<Record<string, string>>,
   tag = 'okta_users',
+  kind: Kind = 'snapshot',
 ): readonly string[] | undefined {
   const resolved = resolveShape(environmentOf(variables), store.name, store.env, store.aliases);
   if (resolved.values === undefined) throw new Error(inspect(resolved));
   const names = { uuid: '00000000-0000-4000-8000-000000000000', tag, tenancy: 'acme', at: new Date(0) };
-  return store.targets(resolved.values, 'snapshot', names);
+  return store.targets(resolved.values, kind, names);
 }
 
 /** The CollectError that work ends with. */
