@@ -1,7 +1,8 @@
 import { createHash, generateKeyPairSync, verify } from 'node:crypto';
 import { expect, test } from 'vitest';
 import { type App, entra } from '../../src/collectors/_entra.ts';
-import { failureOf, openClient } from '../support/client.ts';
+import { openClient } from '../support/client.ts';
+import { failureOf } from '../support/failure.ts';
 import { collectOnce, resultOf } from '../support/run.ts';
 import { json, type Received, type Route, serve } from '../support/server.ts';
 

@@ -8,8 +8,9 @@ import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vites
 import { bearer, staticHeaders } from '../../src/http/auth.ts';
 import { limit, resetHeader } from '../../src/http/pace.ts';
 import { type Certificates, makeCertificates } from '../support/certificates.ts';
-import { failureOf, openClient, recordsOf, textOf } from '../support/client.ts';
+import { openClient, recordsOf, textOf } from '../support/client.ts';
 import { fakeClock } from '../support/clock.ts';
+import { failureOf } from '../support/failure.ts';
 import { gate, json, reset, serve } from '../support/server.ts';
 
 const LIST = { path: '/users', records: '' };

@@ -7,8 +7,9 @@ import { defineCollector } from '../../src/collectors/collector.ts';
 import { baseUrl, setting } from '../../src/config/setting.ts';
 import { ConfigError } from '../../src/errors.ts';
 import store from '../../src/stores/store_file.ts';
-import { failureOf, openClient } from '../support/client.ts';
+import { openClient } from '../support/client.ts';
 import { datasetOf } from '../support/dataset.ts';
+import { failureOf } from '../support/failure.ts';
 import { collectOnce, resultOf } from '../support/run.ts';
 import { json, serve } from '../support/server.ts';
 

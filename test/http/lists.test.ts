@@ -3,7 +3,8 @@ import { join } from 'node:path';
 import { describe, expect, it, vi } from 'vitest';
 import { staticHeaders } from '../../src/http/auth.ts';
 import { cursor, linkHeader, nextUrl, offset, pageNumber } from '../../src/http/paginate.ts';
-import { failureOf, listed, openClient, recordsOf, textOf } from '../support/client.ts';
+import { listed, openClient, recordsOf, textOf } from '../support/client.ts';
+import { failureOf } from '../support/failure.ts';
 import { gate, json, type Received, type Route, reset, type ScriptedServer, serve } from '../support/server.ts';
 
 const LIST = { path: '/users', records: '' };

@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { header, limit, type Pace, Pacer, type PacerOptions, resetHeader, systemClock } from '../../src/http/pace.ts';
-import { failureOf } from '../support/client.ts';
 import { type FakeClock, fakeClock } from '../support/clock.ts';
+import { failureOf } from '../support/failure.ts';
 
 function pacer(paces: readonly Pace[], options: Partial<PacerOptions> & { clock: FakeClock }): Pacer {
   return new Pacer(paces, { concurrency: 8, headroom: 0, ...options });

@@ -3,7 +3,8 @@ import { type AddressInfo, connect, type Socket } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { createDispatcher } from '../../src/http/dispatcher.ts';
 import { type Certificates, makeCertificates } from '../support/certificates.ts';
-import { failureOf, openClient, recordsOf } from '../support/client.ts';
+import { openClient, recordsOf } from '../support/client.ts';
+import { failureOf } from '../support/failure.ts';
 import { json, serve } from '../support/server.ts';
 
 let certificates: Certificates;

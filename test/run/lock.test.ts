@@ -6,7 +6,7 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { fileSlots, type Locks, leases } from '../../src/run/lock.ts';
 import { openState, type State } from '../../src/run/state.ts';
-import { failureOf } from '../support/client.ts';
+import { failureOf } from '../support/failure.ts';
 
 const HOST = 'machine-a';
 

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openState, type State } from '../../src/run/state.ts';
-import { failureOf } from '../support/client.ts';
+import { failureOf } from '../support/failure.ts';
 
 let folder: string;
 beforeAll(async () => {

@@ -10,12 +10,13 @@ import azureBlob from '../../src/stores/store_azure_blob.ts';
 import { type Azurite, startAzurite } from '../support/azurite.ts';
 import { root } from '../support/build.ts';
 import { makeCertificates } from '../support/certificates.ts';
-import { datasetOf, recordsOf } from '../support/dataset.ts';
+import { datasetOf, recordsOfSize } from '../support/dataset.ts';
+import { failureOf } from '../support/failure.ts';
 import { type Call, type Fault, frontOf, type Refusal } from '../support/front.ts';
 import { killOverAndOver } from '../support/killed.ts';
 import { growthOf } from '../support/memory.ts';
 import { bytesOf, MIB, newTag, objectStoreSuite } from '../support/object_store.ts';
-import { failureOf, openStore, targetsOf } from '../support/open.ts';
+import { openStore, targetsOf } from '../support/open.ts';
 import { temporaryFolder } from '../support/run.ts';
 import { json, serve } from '../support/server.ts';
 
@@ -86,7 +87,7 @@ function refusal(status: number, code: string, headers: Variables = {}): Refusal
 }
 
 test('100 MB go in blocks, in bounded memory', async () => {
-  const data = await dataset(recordsOf(100 * MIB));
+  const data = await dataset(recordsOfSize(100 * MIB));
   const sink = await open();
   await sink.write(await dataset(['{}']));
   expect(await growthOf('100 MB', () => sink.write(data))).toBeLessThan(150);
@@ -157,7 +158,7 @@ describe('failure', () => {
       if (kind === 'PUT block' && nth === 1) return refusal(503, 'ServerBusy', { 'retry-after': '1' });
       return (kind === 'PUT block' && nth === 3) || (kind === 'PUT blocklist' && nth === 1) ? 'lost' : undefined;
     });
-    const data = await dataset(recordsOf(20 * MIB));
+    const data = await dataset(recordsOfSize(20 * MIB));
     const sink = await open(through(door.origin));
     const from = performance.now();
     await sink.write(data);

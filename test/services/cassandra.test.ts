@@ -2,9 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
-import { environmentOf, resolveShape } from '../../src/config/environment.ts';
-import type { Values } from '../../src/config/setting.ts';
+import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { SpoolWriter } from '../../src/envelope/spool.ts';
 import { CollectError } from '../../src/errors.ts';
 import type { Dataset, Sink } from '../../src/stores/store.ts';
@@ -13,13 +11,14 @@ import { storeSuite } from '../stores/suite.ts';
 import { admin, bundleFor, doorTo, dropKeyspace, login, newestUpload, variablesOf } from '../support/cassandra.ts';
 import { type Certificates, makeCertificates } from '../support/certificates.ts';
 import { datasetOf } from '../support/dataset.ts';
+import { failureOf } from '../support/failure.ts';
 import { killOverAndOver } from '../support/killed.ts';
+import { openSink, openStore } from '../support/open.ts';
 
 type Variables = Readonly<Record<string, string>>;
 
 const keyspace = `suite_${randomUUID().slice(0, 8)}`;
 const reader = admin();
-const opened: Sink[] = [];
 let folder = '';
 let warnings: string[] = [];
 let certificates: Certificates;
@@ -30,8 +29,7 @@ beforeAll(async () => {
   await reader.connect();
 });
 
-afterEach(async () => {
-  for (const sink of opened.splice(0)) await sink.close?.();
+beforeEach(() => {
   warnings = [];
 });
 
@@ -45,26 +43,8 @@ function variables(more: Variables = {}): Variables {
   return { ...variablesOf(keyspace), ...more };
 }
 
-function settings(more: Variables = {}): Values<typeof cassandra.env> {
-  const resolved = resolveShape(environmentOf(variables(more)), 'cassandra', cassandra.env, cassandra.aliases);
-  if (resolved.values === undefined) throw new Error(JSON.stringify(resolved.problems));
-  return resolved.values;
-}
-
-async function open(more: Variables = {}, told: string[] = warnings): Promise<Sink> {
-  const warn = (said: string) => told.push(said);
-  const sink = await cassandra.open(settings(more), { tenancy: 'acme', at: new Date(), warn });
-  opened.push(sink);
-  return sink;
-}
-
-async function failure(work: Promise<unknown> | undefined): Promise<CollectError> {
-  const thrown = await work?.then(
-    () => undefined,
-    (error: unknown) => error,
-  );
-  expect(thrown).toBeInstanceOf(CollectError);
-  return thrown as CollectError;
+function open(more: Variables = {}): Promise<Sink> {
+  return openStore(cassandra, variables(more), warnings);
 }
 
 async function rows(cql: string, params: readonly unknown[] = []) {
@@ -80,17 +60,12 @@ function numbered(count: number, generation = 1): string[] {
 storeSuite(
   'cassandra',
   async () => ({
-    open: (told) => cassandra.open(settings(), { tenancy: 'acme', at: new Date(), warn: (said) => told.push(said) }),
+    open: (told) => openSink(cassandra, variables(), told),
     read: async (tag) => (await newestUpload(reader, keyspace, tag)) ?? [],
     exact: true,
     nul: 'kept',
     loneSurrogate: 'kept',
-    openWrong: () =>
-      cassandra.open(settings({ STORE_CASSANDRA_PASSWORD: 'wrong-hush-0002' }), {
-        tenancy: 'acme',
-        at: new Date(),
-        warn: () => undefined,
-      }),
+    openWrong: () => openSink(cassandra, variables({ STORE_CASSANDRA_PASSWORD: 'wrong-hush-0002' })),
     secrets: ['wrong-hush-0002'],
   }),
   { remembers: true, login: true },
@@ -160,7 +135,7 @@ describe('uploads', () => {
     const records = Array.from({ length: 40_000 }, (_, n) => `{"n":${n},"pad":"${'x'.repeat(60)}"}`);
     const dataset = await datasetOf(folder, records, { tag });
     const lost = new CollectError('locked', 'another run has taken over');
-    await failure(sink.write({ ...dataset, confirm: () => Promise.reject(lost) }));
+    await failureOf(sink.write({ ...dataset, confirm: () => Promise.reject(lost) }));
     expect(await uploadsOf(tag)).toEqual(new Set([dataset.metadata.upload_id]));
     const next = await datasetOf(folder, numbered(1), { tag });
     await sink.write(next);
@@ -194,7 +169,7 @@ describe('uploads', () => {
     const good = await datasetOf(folder, ['1'], { tag: 'okta_bytes' });
     const writer = await SpoolWriter.create(join(folder, 'bytes.ndjson'));
     await writer.write([Buffer.from('1\n2\n"'), Buffer.from([0xff, 0xfe]), Buffer.from('"\n')]);
-    const error = await failure(sink.write({ ...good, spool: await writer.finish(3) }));
+    const error = await failureOf(sink.write({ ...good, spool: await writer.finish(3) }));
     expect(error.code).toBe('store');
     expect(error.message).toMatch(/records 1 to 3 .*0x2200/);
     expect(await newestUpload(reader, keyspace, 'okta_bytes')).toBeUndefined();
@@ -296,7 +271,7 @@ describe('the older tables', () => {
       await sink.write(await datasetOf(folder, [line(1)], { tag: 'syslog_events', kind: 'events' }));
       const [found] = await rows(`SELECT TTL(data) AS ttl FROM ${own}.lines`);
       expect(found?.ttl).toBeGreaterThan(900);
-      const error = await failure(sink.write(await datasetOf(folder, ['1'])));
+      const error = await failureOf(sink.write(await datasetOf(folder, ['1'])));
       expect(error.code).toBe('config');
       expect(error.mend).toContain(`CREATE TABLE IF NOT EXISTS ${own}.cyber_collect_records (tenancy text, tag text`);
     } finally {
@@ -311,7 +286,7 @@ describe('the older tables', () => {
   ])('refuse a record with %s by its number', async (_, more, column) => {
     const sink = await open();
     const lines = [line(1), line(2), line(3, { ...more, data_secret: 'hush-0003' })];
-    const error = await failure(sink.write(await datasetOf(folder, lines, { tag: 'syslog_events', kind: 'events' })));
+    const error = await failureOf(sink.write(await datasetOf(folder, lines, { tag: 'syslog_events', kind: 'events' })));
     expect(error.message).toBe(
       `syslog_events: record 3 has no ${column} that fits a column of type ${column === 'event_id' ? 'timeuuid' : 'text'}`,
     );
@@ -322,7 +297,7 @@ describe('the older tables', () => {
     await sink.write(await datasetOf(folder, [], { tag: 'syslog_events', kind: 'events' }));
     const dataset = await datasetOf(folder, [line(1), line(2)], { tag: 'syslog_events', kind: 'events' });
     await truncate(dataset.spool.path, dataset.spool.bytes - 5);
-    expect((await failure(sink.write(dataset))).message).toMatch(/spool/);
+    expect((await failureOf(sink.write(dataset))).message).toMatch(/spool/);
     expect(await rows(`SELECT * FROM ${keyspace}.cut_lines`)).toEqual([]);
   });
 });
@@ -343,12 +318,12 @@ describe('the connection', () => {
     const sink = await open({ ...more, STORE_CASSANDRA_TLS_CA: certificates.caFile });
     await sink.write(await datasetOf(folder, numbered(10), { tag: 'okta_tls' }));
     expect(await newestUpload(reader, keyspace, 'okta_tls')).toHaveLength(10);
-    const unknown = await failure(open(more).then((opened) => opened.check?.()));
+    const unknown = await failureOf(open(more).then((opened) => opened.check?.()));
     expect(unknown.message).toMatch(/certificate .* is not accepted/);
     const stranger = { ...more, STORE_CASSANDRA_TLS_CA: certificates.strangerFile };
-    expect((await failure(open(stranger).then((opened) => opened.check?.()))).code).toBe('network');
+    expect((await failureOf(open(stranger).then((opened) => opened.check?.()))).code).toBe('network');
     const none = { ...more, STORE_CASSANDRA_TLS_CA: '/no/ca.pem' };
-    expect((await failure(open(none).then((opened) => opened.check?.()))).message).toContain('/no/ca.pem');
+    expect((await failureOf(open(none).then((opened) => opened.check?.()))).message).toContain('/no/ca.pem');
     await (await open({ ...more, STORE_CASSANDRA_TLS: 'unchecked' })).check?.();
   });
 
@@ -376,16 +351,16 @@ describe('the connection', () => {
     expect(at).toBe(`astra secure-connect-db.zip ${keyspace}.cyber_collect_records (okta_astra)`);
     expect(await newestUpload(reader, keyspace, 'okta_astra')).toHaveLength(10);
     const refused = await open({ ...astra, ASTRA_DB_APPLICATION_TOKEN: 'AstraCS:hush-0005' });
-    const error = await failure(refused.check?.());
+    const error = await failureOf(refused.check?.());
     expect(error.code).toBe('credentials');
     expect(error.mend).toContain('ASTRA_DB_APPLICATION_TOKEN');
-    const away = await failure((await open({ ...astra, ASTRA_DB_KEYSPACE: 'not_there' })).check?.());
+    const away = await failureOf((await open({ ...astra, ASTRA_DB_KEYSPACE: 'not_there' })).check?.());
     expect(away.mend).toContain('portal');
     const gone = await open({ ...astra, STORE_ASTRA_BUNDLE: join(folder, 'gone.zip') });
-    expect((await failure(gone.check?.())).message).toMatch(/gone.zip cannot be read \(ENOENT\)/);
+    expect((await failureOf(gone.check?.())).message).toMatch(/gone.zip cannot be read \(ENOENT\)/);
     await writeFile(join(folder, 'broken.zip'), 'no zip');
     const broken = await open({ ...astra, STORE_ASTRA_BUNDLE: join(folder, 'broken.zip') });
-    expect((await failure(broken.check?.())).message).toMatch(/broken.zip .*secure connect bundle/);
+    expect((await failureOf(broken.check?.())).message).toMatch(/broken.zip .*secure connect bundle/);
   });
 });
 
@@ -403,7 +378,7 @@ describe('errors', () => {
     ['a server without TLS', { STORE_CASSANDRA_TLS: 'on' }, 'network', /TLS/],
     ['a bundle that is not there', { STORE_ASTRA_BUNDLE: '/no/bundle.zip' }, 'config', /both set/],
   ])('%s', async (_, more, code, message) => {
-    const error = await failure(open(more).then((sink) => sink.check?.()));
+    const error = await failureOf(open(more).then((sink) => sink.check?.()));
     expect(error.code).toBe(code);
     expect(error.message).toMatch(message);
     expect(error.mend).toBeDefined();
@@ -415,7 +390,7 @@ describe('errors', () => {
     await reader.execute(`CREATE ROLE ${role} WITH PASSWORD = 'hush-0004' AND LOGIN = true`, [], { prepare: false });
     try {
       const sink = await open({ STORE_CASSANDRA_USERNAME: role, STORE_CASSANDRA_PASSWORD: 'hush-0004' });
-      const error = await failure(sink.write(await datasetOf(folder, ['1'])));
+      const error = await failureOf(sink.write(await datasetOf(folder, ['1'])));
       expect(error.code).toBe('denied');
       expect(error.mend).toContain('MODIFY');
     } finally {

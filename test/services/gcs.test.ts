@@ -3,13 +3,14 @@ import { type Bucket, Storage } from '@google-cloud/storage';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Sink } from '../../src/stores/store.ts';
 import gcs from '../../src/stores/store_gcs.ts';
-import { datasetOf, recordsOf } from '../support/dataset.ts';
+import { datasetOf, recordsOfSize } from '../support/dataset.ts';
+import { failureOf } from '../support/failure.ts';
 import { type FakeGcs, startFakeGcs } from '../support/fake_gcs.ts';
 import { type Call, type Fault, frontOf, type Refusal } from '../support/front.ts';
 import { killOverAndOver } from '../support/killed.ts';
 import { growthOf } from '../support/memory.ts';
 import { MIB, newTag, objectStoreSuite } from '../support/object_store.ts';
-import { failureOf, openStore, targetsOf } from '../support/open.ts';
+import { openStore, targetsOf } from '../support/open.ts';
 import { temporaryFolder } from '../support/run.ts';
 
 type Variables = Readonly<Record<string, string>>;
@@ -70,7 +71,7 @@ function unknownKey(): string {
 }
 
 test('100 MB go in blocks with the hash at the end, in bounded memory', async () => {
-  const data = await dataset(recordsOf(100 * MIB));
+  const data = await dataset(recordsOfSize(100 * MIB));
   const door = await front();
   const sink = await open(door.origin);
   expect(await growthOf('100 MB', () => sink.write(data))).toBeLessThan(200);
@@ -135,7 +136,7 @@ describe('failure', () => {
       if (kind === 'ask' && nth === 1) return { status: 308 };
       return undefined;
     });
-    const data = await dataset(recordsOf(20 * MIB));
+    const data = await dataset(recordsOfSize(20 * MIB));
     const sink = await open(door.origin);
     const from = performance.now();
     await sink.write(data);
@@ -168,7 +169,7 @@ describe('failure', () => {
       return kind === 'send' ? refusal(410, 'gone') : undefined;
     });
     const sink = await open(door.origin);
-    const error = await failureOf(async () => sink.write(await dataset(recordsOf(20 * MIB))));
+    const error = await failureOf(async () => sink.write(await dataset(recordsOfSize(20 * MIB))));
     expect(ranges).toEqual([`bytes 0-${16 * MIB - 1}/*`, `bytes ${5 * MIB}-${16 * MIB - 1}/*`]);
     expect(error.message).toContain('answered 410 gone');
   });

@@ -5,7 +5,7 @@ import { programOf } from '../../src/run/activate.ts';
 import { type Coordination, openCoordination } from '../../src/run/coordination.ts';
 import { startVendor } from '../../src/simulator/vendor.ts';
 import okta from '../../src/simulator/vendor_okta.ts';
-import { failureOf } from '../support/client.ts';
+import { failureOf } from '../support/failure.ts';
 import { needed } from '../support/needed.ts';
 import { collectOnce, storedLines, temporaryFolder } from '../support/run.ts';
 

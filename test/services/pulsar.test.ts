@@ -7,12 +7,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { environmentOf, resolveShape } from '../../src/config/environment.ts';
-import { CollectError } from '../../src/errors.ts';
 import type { Dataset, Sink } from '../../src/stores/store.ts';
 import store from '../../src/stores/store_pulsar.ts';
 import { storeSuite } from '../stores/suite.ts';
 import { root } from '../support/build.ts';
 import { datasetOf } from '../support/dataset.ts';
+import { failureOf } from '../support/failure.ts';
 import { administer, bridge, lastOf, namespaceOf, readTopic, recordsIn, service } from '../support/pulsar.ts';
 
 type Variables = Readonly<Record<string, string>>;
@@ -75,15 +75,6 @@ describe('in detail', () => {
     const sink = await open(`persistent://${namespace}/${topic}`, more, warnings);
     onTestFinished(() => sink.close?.());
     return sink;
-  }
-
-  async function failure(work: Promise<unknown>): Promise<CollectError> {
-    const thrown = await work.then(
-      () => undefined,
-      (error: unknown) => error,
-    );
-    expect(thrown).toBeInstanceOf(CollectError);
-    return thrown as CollectError;
   }
 
   const numbersIn = (messages: Awaited<ReturnType<typeof readTopic>>) =>
@@ -326,11 +317,11 @@ describe('in detail', () => {
 
   test('a namespace that is not there, and a service that does not run, are sentences', async () => {
     const nowhere = await open('persistent://public/not-there/%TAG');
-    expect(await failure(nowhere.check?.() ?? Promise.resolve())).toMatchObject({ code: 'config', status: 404 });
+    expect(await failureOf(nowhere.check?.() ?? Promise.resolve())).toMatchObject({ code: 'config', status: 404 });
     const way = await bridge();
     await way.close();
     const down = await open('okta', { STORE_PULSAR_URL: way.url });
-    const error = await failure(down.check?.() ?? Promise.resolve());
+    const error = await failureOf(down.check?.() ?? Promise.resolve());
     expect(error).toMatchObject({ code: 'network', message: expect.stringContaining('ECONNREFUSED') });
     await nowhere.close?.();
     await down.close?.();

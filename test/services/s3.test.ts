@@ -16,13 +16,14 @@ import { environmentOf, resolveShape } from '../../src/config/environment.ts';
 import { CollectError } from '../../src/errors.ts';
 import type { Dataset, Sink } from '../../src/stores/store.ts';
 import s3 from '../../src/stores/store_s3.ts';
-import { datasetOf, recordsOf } from '../support/dataset.ts';
+import { datasetOf, recordsOfSize } from '../support/dataset.ts';
+import { failureOf } from '../support/failure.ts';
 import { type Call, type Fault, frontOf, type Refusal } from '../support/front.ts';
 import { killOverAndOver } from '../support/killed.ts';
 import { growthOf } from '../support/memory.ts';
 import { needed } from '../support/needed.ts';
 import { envelopeOf, inflated, MIB, newTag, objectStoreSuite } from '../support/object_store.ts';
-import { failureOf, openStore, targetsOf } from '../support/open.ts';
+import { openStore, targetsOf } from '../support/open.ts';
 import { temporaryFolder } from '../support/run.ts';
 
 type Variables = Readonly<Record<string, string>>;
@@ -113,7 +114,7 @@ function signedFor({ headers }: Call): string | undefined {
 const unkeyed = 'User: arn is not authorized to perform: kms:GenerateDataKey on resource: arn';
 
 test('100 MB go in parts, in bounded memory', async () => {
-  const data = await dataset(recordsOf(100 * MIB));
+  const data = await dataset(recordsOfSize(100 * MIB));
   const sink = await open({ STORE_AWS_S3_KEY: 'data/%TAG.ndjson' });
   await sink.write(await dataset(['{}']));
   expect(await growthOf('100 MB', () => sink.write(data))).toBeLessThan(120);
@@ -187,7 +188,7 @@ describe('write', () => {
   });
 
   test('streams up to 64 MiB as one PUT', async () => {
-    const lines = [...recordsOf(20 * MIB)];
+    const lines = [...recordsOfSize(20 * MIB)];
     const data = await dataset(lines);
     const door = await front();
     const sink = await open({ STORE_AWS_S3_KEY: 'data/%TAG.json', STORE_AWS_S3_ENDPOINT: door.origin });
@@ -305,7 +306,7 @@ describe('backup', () => {
   });
 
   test('that breaks off or is cut short is an error, not a short copy', async () => {
-    const data = await dataset(recordsOf(3 * MIB));
+    const data = await dataset(recordsOfSize(3 * MIB));
     const sink = await open({ STORE_AWS_S3_BACKUP: 'cut/%TAG.json.zst', STORE_AWS_S3_KEY: 'data/%TAG.json.zst' });
     await sink.backup?.save(data);
     const whole = await object(`cut/${data.tag}.json.zst`);
@@ -355,7 +356,7 @@ describe('failure', () => {
       left -= 1;
       return 'cut';
     });
-    const data = await dataset(recordsOf(size));
+    const data = await dataset(recordsOfSize(size));
     const sink = await open({ STORE_AWS_S3_KEY: 'data/%TAG.ndjson', STORE_AWS_S3_ENDPOINT: door.origin });
     await sink.write(data);
     expect(left).toBe(0);
@@ -372,7 +373,7 @@ describe('failure', () => {
     ['a small object', 7 * MIB],
   ])('of every connection in the middle of %s leaves the old object', async (_, size) => {
     const old = await dataset(['{"id":"old"}']);
-    const data = await dataset(recordsOf(size), old.tag);
+    const data = await dataset(recordsOfSize(size), old.tag);
     const door = await front(({ url }) => (url.search.includes('uploads') ? { status: 500 } : 'cut'));
     const sink = await open({ STORE_AWS_S3_KEY: 'data/%TAG.ndjson', STORE_AWS_S3_ENDPOINT: door.origin });
     await sink.write(old);
@@ -382,7 +383,7 @@ describe('failure', () => {
 
   test('of every try of one part aborts the upload', async () => {
     const old = await dataset(['{"id":"old"}']);
-    const data = await dataset(recordsOf(70 * MIB), old.tag);
+    const data = await dataset(recordsOfSize(70 * MIB), old.tag);
     const door = await front((call) =>
       call.url.search.includes('partNumber=3') ? refusal(500, 'InternalError') : undefined,
     );
@@ -397,7 +398,7 @@ describe('failure', () => {
   test('for a wrong secret names the variables and shows no secret', async () => {
     const AWS_SECRET_ACCESS_KEY = 'hunter2-hunter2-hunter2';
     const AWS_SESSION_TOKEN = 'session-hunter2';
-    const data = await dataset(recordsOf(9 * MIB));
+    const data = await dataset(recordsOfSize(9 * MIB));
     for (const more of [{ AWS_SECRET_ACCESS_KEY }, { AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN }]) {
       const sink = await open({ STORE_AWS_S3_KEY: 'data/%TAG.json', ...more });
       for (const work of [sink.write, sink.backup?.save, sink.check]) {
@@ -416,7 +417,7 @@ describe('second try', () => {
     const door = await front((call) =>
       signedFor(call) === region ? undefined : refusal(301, 'PermanentRedirect', '', told),
     );
-    const data = await dataset(recordsOf(size));
+    const data = await dataset(recordsOfSize(size));
     const sink = await open({
       STORE_AWS_S3_KEY: 'data/%TAG.ndjson',
       STORE_AWS_S3_ENDPOINT: door.origin,
@@ -432,7 +433,7 @@ describe('second try', () => {
     [501, 'NotImplemented', 'Header x-amz-acl is not implemented'],
   ])('goes without an ACL where the answer is %i %s, and warns once', async (...fault) => {
     const door = await front(({ nth, method }) => (nth === 1 && method === 'PUT' ? refusal(...fault) : undefined));
-    const data = await dataset(recordsOf(9 * MIB));
+    const data = await dataset(recordsOfSize(9 * MIB));
     const sink = await open({
       STORE_AWS_S3_KEY: 'data/%TAG.ndjson',
       STORE_AWS_S3_ENDPOINT: door.origin,
@@ -446,7 +447,7 @@ describe('second try', () => {
 
   test.each([1, 20 * MIB])('follows a request to slow down (%i bytes)', async (size) => {
     const door = await front(({ nth }) => (nth === 1 ? refusal(503, 'SlowDown') : undefined));
-    const data = await dataset(recordsOf(size));
+    const data = await dataset(recordsOfSize(size));
     const sink = await open({ STORE_AWS_S3_KEY: 'data/%TAG.ndjson', STORE_AWS_S3_ENDPOINT: door.origin });
     await sink.write(data);
     expect((await head(`data/${data.tag}.ndjson`)).ContentLength).toBe(data.spool.bytes);

@@ -1,20 +1,19 @@
 import { randomUUID } from 'node:crypto';
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { inspect } from 'node:util';
 import snowflake from 'snowflake-sdk';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { environmentOf, resolveShape } from '../../src/config/environment.ts';
-import type { Values } from '../../src/config/setting.ts';
-import { SpoolWriter } from '../../src/envelope/spool.ts';
-import { CollectError } from '../../src/errors.ts';
 import type { Sink } from '../../src/stores/store.ts';
 import room from '../../src/stores/store_snowflake.ts';
 import { storeSuite } from '../stores/suite.ts';
-import { datasetOf } from '../support/dataset.ts';
+import { datasetOf, recordsOfSize } from '../support/dataset.ts';
+import { failureOf } from '../support/failure.ts';
 import { type Fakesnow, startFakesnow } from '../support/fakesnow.ts';
 import { killOverAndOver } from '../support/killed.ts';
+import { growthOf } from '../support/memory.ts';
+import { openSink, targetsOf } from '../support/open.ts';
 import { freePort } from '../support/server.ts';
 
 type Variables = Readonly<Record<string, string>>;
@@ -65,27 +64,12 @@ function variables(more: Variables = {}): Variables {
   };
 }
 
-function parsed(all: Variables): Values<typeof room.env> {
-  const resolved = resolveShape(environmentOf(all), 'snowflake', room.env, room.aliases);
-  if (resolved.values === undefined) throw new Error(inspect(resolved));
-  return resolved.values;
-}
-
 function open(more: Variables = {}, warnings: string[] = [], tenancy = 'acme'): Promise<Sink> {
-  return room.open(parsed(variables(more)), { tenancy, at: new Date(), warn: (said) => warnings.push(said) });
+  return openSink(room, variables(more), warnings, tenancy);
 }
 
 function newTag(): string {
   return `t_${randomUUID().slice(0, 8)}`;
-}
-
-async function failure(work: Promise<unknown>): Promise<CollectError> {
-  const error = await work.then(
-    () => undefined,
-    (thrown: unknown) => thrown,
-  );
-  if (error instanceof CollectError) return error;
-  throw new Error(`no CollectError but ${inspect(error)}`);
 }
 
 storeSuite(
@@ -145,32 +129,19 @@ describe('the snowflake store', () => {
     const tag = newTag();
     const sink = await open();
     await sink.write(await datasetOf(folder, ['{"n":1}'], { tag }));
-    const error = await failure(sink.write(await datasetOf(folder, ['{}', '{"token":"hush-hush-0001",'], { tag })));
+    const error = await failureOf(sink.write(await datasetOf(folder, ['{}', '{"token":"hush-hush-0001",'], { tag })));
     expect(inspect(error, { depth: 10 })).not.toContain('hush-hush');
     expect(await variants(tag)).toEqual(['{"n":1}']);
   });
 
   test('sends a large dataset in parts, and leaves no file beside the spool', async () => {
     const own = await mkdtemp(join(folder, 'large-'));
-    const writer = await SpoolWriter.create(join(own, 'spool.ndjson'));
-    const line = (n: number) => Buffer.from(`{"n":${n},"pad":"${'x'.repeat(2000)}"}\n`);
-    for (let n = 0; n < 150_000; n += 1) await writer.write([line(n)]);
-    const spool = await writer.finish(150_000);
-    const empty = await datasetOf(folder, [], { tag: newTag() });
-    const before = process.memoryUsage.rss();
-    let most = before;
-    const sampler = setInterval(() => {
-      most = Math.max(most, process.memoryUsage.rss());
-    }, 20);
-    const from = performance.now();
+    const data = await datasetOf(own, recordsOfSize(300 * 2 ** 20), { tag: newTag() });
     const sink = await open();
-    await sink.write({ ...empty, spool, metadata: { ...empty.metadata, records: 150_000, sha256: spool.sha256 } });
-    clearInterval(sampler);
-    const growth = Math.round((most - before) / 2 ** 20);
-    process.stderr.write(`150,000 records, 300 MB: ${Math.round(performance.now() - from)} ms, RSS +${growth} MiB\n`);
-    const [row] = await query(`SELECT COUNT(*) AS N FROM SECURITY.METRICS."${empty.tag.toUpperCase()}"`);
-    expect(Number(row?.N)).toBe(150_000);
-    expect(await readdir(own)).toEqual(['spool.ndjson']);
+    const growth = await growthOf('300 MB', () => sink.write(data));
+    const [row] = await query(`SELECT COUNT(*) AS N FROM SECURITY.METRICS."${data.tag.toUpperCase()}"`);
+    expect(Number(row?.N)).toBe(data.spool.records);
+    expect(await readdir(own)).toEqual([basename(data.spool.path)]);
     expect(growth).toBeLessThan(200);
   });
 
@@ -179,7 +150,7 @@ describe('the snowflake store', () => {
     const sink = await open();
     await sink.write(await datasetOf(folder, ['{}'], { tag: newTag() }));
     await query(`CREATE TABLE SECURITY.METRICS."${tag.toUpperCase()}" (x VARCHAR)`);
-    const error = await failure(sink.write(await datasetOf(folder, ['{}'], { tag })));
+    const error = await failureOf(sink.write(await datasetOf(folder, ['{}'], { tag })));
     expect(error.message).toMatch(/has no column UPLOAD_TIMESTAMP/);
   });
 
@@ -192,7 +163,7 @@ describe('the snowflake store', () => {
 
   test('to connect names the account', async () => {
     const sink = await open({ STORE_SNOWFLAKE_ACCESS_URL: `http://127.0.0.1:${await freePort()}` });
-    const error = await failure(sink.write(await datasetOf(folder, ['{}'], { tag: newTag() })));
+    const error = await failureOf(sink.write(await datasetOf(folder, ['{}'], { tag: newTag() })));
     expect(error.code).toBe('network');
     expect(error.message).toContain('snowflake://acme/security: Snowflake does not answer');
   }, 300_000);
@@ -212,17 +183,9 @@ describe('the snowflake store', () => {
   test.each<[string, Variables, string]>([
     ['no way to log in', { STORE_SNOWFLAKE_PASSWORD: '' }, 'STORE_SNOWFLAKE_PRIVATE_KEY'],
     ['plain http to elsewhere', { STORE_SNOWFLAKE_ACCESS_URL: 'http://snow.example' }, 'CYBER_COLLECT_ALLOW_HTTP'],
-  ])('refuses %s', (_, more, mend) => {
-    const values = { uuid: 'u', tag: 'okta_users', tenancy: 'acme', at: new Date() };
-    expect(room.targets(parsed(variables()), 'snapshot', values)).toEqual([
-      'snowflake://acme/SECURITY.METRICS.okta_users',
-    ]);
-    let error: unknown;
-    try {
-      room.targets(parsed(variables(more)), 'snapshot', values);
-    } catch (thrown) {
-      error = thrown;
-    }
-    expect((error as CollectError).mend).toContain(mend);
+  ])('refuses %s', async (_, more, mend) => {
+    expect(targetsOf(room, variables())).toEqual(['snowflake://acme/SECURITY.METRICS.okta_users']);
+    const error = await failureOf(() => targetsOf(room, variables(more)));
+    expect(error.mend).toContain(mend);
   });
 });

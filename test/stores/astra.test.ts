@@ -13,6 +13,7 @@ import type { Sink } from '../../src/stores/store.ts';
 import astra from '../../src/stores/store_astra.ts';
 import { dataApi, errors, type FakeDataApi, type Interference } from '../support/data_api.ts';
 import { datasetOf } from '../support/dataset.ts';
+import { failureOf } from '../support/failure.ts';
 import { json } from '../support/server.ts';
 import { storeSuite } from './suite.ts';
 
@@ -66,13 +67,9 @@ async function opened(more: Variables = {}, interfere?: Interference, existing?:
 }
 
 async function failure(work: Promise<unknown> | undefined): Promise<CollectError> {
-  const thrown = await work?.then(
-    () => undefined,
-    (error: unknown) => error,
-  );
-  expect(thrown).toBeInstanceOf(CollectError);
-  expect(inspect(thrown, { depth: 10 })).not.toMatch(/hush-hush/);
-  return thrown as CollectError;
+  const error = await failureOf(work);
+  expect(inspect(error, { depth: 10 })).not.toMatch(/hush-hush/);
+  return error;
 }
 
 function numbered(count: number, generation = 1): string[] {

@@ -5,14 +5,13 @@ import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { inspect } from 'node:util';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { environmentOf, resolveShape } from '../../src/config/environment.ts';
-import type { Values } from '../../src/config/setting.ts';
-import { CollectError } from '../../src/errors.ts';
 import type { Sink } from '../../src/stores/store.ts';
 import bigquery from '../../src/stores/store_bigquery.ts';
 import { type ScriptedBigQuery, startBigQuery } from '../support/bigquery.ts';
 import { datasetOf } from '../support/dataset.ts';
+import { failureOf } from '../support/failure.ts';
 import { killOverAndOver } from '../support/killed.ts';
+import { openSink, targetsOf } from '../support/open.ts';
 import { storeSuite } from './suite.ts';
 
 type Variables = Readonly<Record<string, string>>;
@@ -45,15 +44,8 @@ function variables(more: Variables = {}): Variables {
   };
 }
 
-function parsed(all: Variables): Values<typeof bigquery.env> {
-  const resolved = resolveShape(environmentOf(all), 'bigquery', bigquery.env, bigquery.aliases);
-  if (resolved.values === undefined) throw new Error(inspect(resolved));
-  return resolved.values;
-}
-
-function open(more: Variables = {}, warned = warnings): Promise<Sink> {
-  const warn = (said: string) => warned.push(said);
-  return bigquery.open(parsed(variables(more)), { tenancy: 'acme', at: new Date(), warn });
+function open(more: Variables = {}, warned = warnings, tenancy = 'acme'): Promise<Sink> {
+  return openSink(bigquery, variables(more), warned, tenancy);
 }
 
 function records(tag: string): readonly string[] {
@@ -62,15 +54,6 @@ function records(tag: string): readonly string[] {
 
 function newTag(): string {
   return `t_${randomUUID().slice(0, 8)}`;
-}
-
-async function failure(work: Promise<unknown>): Promise<CollectError> {
-  const error = await work.then(
-    () => undefined,
-    (thrown: unknown) => thrown,
-  );
-  if (error instanceof CollectError) return error;
-  throw new Error(`no CollectError but ${inspect(error)}`);
 }
 
 storeSuite(
@@ -126,11 +109,7 @@ describe('the bigquery store', () => {
   test('replaces snapshots of its own tenancy, and adds events', async () => {
     const tag = newTag();
     const sink = await open();
-    const other = await bigquery.open(parsed(variables()), {
-      tenancy: 'globex',
-      at: new Date(),
-      warn: () => undefined,
-    });
+    const other = await open({}, [], 'globex');
     await other.write(await datasetOf(folder, ['{"of":"globex"}'], { tag, metadata: { tenancy: 'globex' } }));
     await sink.write(await datasetOf(folder, ['{"n":1}'], { tag }));
     await sink.write(await datasetOf(folder, ['{"n":2}'], { tag }));
@@ -178,10 +157,10 @@ describe('the bigquery store', () => {
     const tag = newTag();
     const sink = await open();
     await sink.write(await datasetOf(folder, ['{"n":1}'], { tag }));
-    const bad = await failure(sink.write(await datasetOf(folder, ['{}', '{"token":"hush-hush-0001",'], { tag })));
+    const bad = await failureOf(sink.write(await datasetOf(folder, ['{}', '{"token":"hush-hush-0001",'], { tag })));
     expect(bad.message).toMatch(/refuses record 2: it is no JSON/);
     const long = ['{}', '{}', '{"token":"hush-hush-0001","n":123456789012345678901234567890}'];
-    const wide = await failure(sink.write(await datasetOf(folder, long, { tag })));
+    const wide = await failureOf(sink.write(await datasetOf(folder, long, { tag })));
     expect(wide.message).toMatch(/refuses record 3: a number is too long/);
     expect(wide.mend).toContain('STORE_BIGQUERY_RECORD=text');
     expect(inspect([bad, wide], { depth: 10 })).not.toContain('hush-hush');
@@ -210,7 +189,7 @@ describe('the bigquery store', () => {
       method: 'POST',
       body: JSON.stringify({ tableReference, schema }),
     });
-    const error = await failure(sink.write(await datasetOf(folder, ['{}'], { tag })));
+    const error = await failureOf(sink.write(await datasetOf(folder, ['{}'], { tag })));
     expect(error.message).toMatch(/no column upload_timestamp/);
   });
 
@@ -221,7 +200,7 @@ describe('the bigquery store', () => {
   ])('says so for %s', async (_, fault, code, mend) => {
     const sink = await open();
     server.faults = ({ what }) => (what === 'POST upload' ? fault : undefined);
-    const error = await failure(sink.write(await datasetOf(folder, ['{}'], { tag: newTag() })));
+    const error = await failureOf(sink.write(await datasetOf(folder, ['{}'], { tag: newTag() })));
     expect(error.code).toBe(code);
     expect(error.mend).toMatch(mend);
   });
@@ -239,18 +218,10 @@ describe('the bigquery store', () => {
   test.each<[string, Variables, string]>([
     ['what is no key', { STORE_BIGQUERY_CREDENTIALS: 'hunter2' }, 'STORE_BIGQUERY_CREDENTIALS_FILE'],
     ['plain http to elsewhere', { STORE_BIGQUERY_API_ENDPOINT: 'http://bq.example' }, 'CYBER_COLLECT_ALLOW_HTTP'],
-  ])('refuses %s', (_, more, mend) => {
-    const values = { uuid: 'u', tag: 'okta_users', tenancy: 'acme', at: new Date() };
-    expect(bigquery.targets(parsed(variables()), 'snapshot', values)).toEqual([
-      'bigquery://acme-security/metrics.okta_users',
-    ]);
-    let error: unknown;
-    try {
-      bigquery.targets(parsed(variables(more)), 'snapshot', values);
-    } catch (thrown) {
-      error = thrown;
-    }
-    expect((error as CollectError).mend).toContain(mend);
+  ])('refuses %s', async (_, more, mend) => {
+    expect(targetsOf(bigquery, variables())).toEqual(['bigquery://acme-security/metrics.okta_users']);
+    const error = await failureOf(() => targetsOf(bigquery, variables(more)));
+    expect(error.mend).toContain(mend);
     expect(inspect(error, { depth: 10 })).not.toContain('hunter2');
   });
 
@@ -259,7 +230,7 @@ describe('the bigquery store', () => {
     const private_key = privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
     const key = JSON.stringify({ client_email: 'robot@acme.example', private_key: private_key.slice(0, 300) });
     const sink = await open({ STORE_BIGQUERY_CREDENTIALS: key });
-    const error = await failure(sink.check?.() ?? Promise.resolve());
+    const error = await failureOf(sink.check?.() ?? Promise.resolve());
     expect(error.code).toBe('credentials');
     expect(error.mend).toContain('STORE_BIGQUERY_CREDENTIALS');
     expect(inspect(error, { depth: 10 })).not.toContain(private_key.slice(100, 140));

@@ -10,8 +10,8 @@ import type { Sink, Store } from '../../src/stores/store.ts';
 import elasticsearch from '../../src/stores/store_elasticsearch.ts';
 import opensearch from '../../src/stores/store_opensearch.ts';
 import { type Certificates, makeCertificates } from '../support/certificates.ts';
-import { failureOf } from '../support/client.ts';
 import { datasetOf } from '../support/dataset.ts';
+import { failureOf } from '../support/failure.ts';
 import { json, type Received, reset, type ScriptedServer, serve } from '../support/server.ts';
 
 type Variables = Readonly<Record<string, string>>;

@@ -7,8 +7,8 @@ import { z } from 'zod';
 import { zstd } from '../../src/envelope/encoding.ts';
 import { mergedChunks } from '../../src/stores/_merge.ts';
 import store from '../../src/stores/store_file.ts';
-import { failureOf } from '../support/client.ts';
 import { type DatasetChoice, datasetOf } from '../support/dataset.ts';
+import { failureOf } from '../support/failure.ts';
 import { temporaryFolder } from '../support/run.ts';
 
 type Variables = Readonly<Record<string, string>>;

@@ -1,11 +1,11 @@
 import { inspect } from 'node:util';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { environmentOf, resolveShape } from '../../src/config/environment.ts';
-import { CollectError } from '../../src/errors.ts';
 import { nameOf, positionOf, topicOf } from '../../src/stores/_pulsar.ts';
 import type { Sink } from '../../src/stores/store.ts';
 import store from '../../src/stores/store_pulsar.ts';
 import { type Certificates, makeCertificates } from '../support/certificates.ts';
+import { failureOf } from '../support/failure.ts';
 import { serve } from '../support/server.ts';
 
 type Variables = Readonly<Record<string, string>>;
@@ -25,15 +25,6 @@ async function open(more: Variables): Promise<Sink> {
   const sink = await store.open(values, { tenancy: 'acme', at: names.at, warn: () => undefined });
   onTestFinished(() => sink.close?.());
   return sink;
-}
-
-async function failure(work: Promise<unknown> | undefined): Promise<CollectError> {
-  const thrown = await work?.then(
-    () => undefined,
-    (error: unknown) => error,
-  );
-  expect(thrown).toBeInstanceOf(CollectError);
-  return thrown as CollectError;
 }
 
 describe('settings', () => {
@@ -80,7 +71,7 @@ describe('a service that refuses', () => {
   ])('with %i is told as %s, and the token went in a header alone', async (status, code) => {
     const server = await serve((_, response) => response.writeHead(status, { 'content-length': '0' }).end());
     const sink = await open({ STORE_PULSAR_URL: server.origin.href.replace('http', 'ws') });
-    const error = await failure(sink.check?.());
+    const error = await failureOf(sink.check?.());
     expect(error).toMatchObject({ code, status, mend: expect.any(String) });
     expect(inspect(error, { depth: 9 })).not.toContain(TOKEN);
     const sent = new Set(server.received.map(({ headers }) => headers.authorization));
@@ -100,12 +91,12 @@ describe('TLS', () => {
   test('a certificate that is not trusted ends it, one of the named authority does not', async () => {
     const server = await serve((_, response) => response.writeHead(403, { 'content-length': '0' }).end(), certificates);
     const url = { STORE_PULSAR_URL: server.origin.href.replace('http', 'ws') };
-    const stranger = await failure(
+    const stranger = await failureOf(
       (await open({ ...url, STORE_PULSAR_CA_BUNDLE: certificates.strangerFile })).check?.(),
     );
     expect(stranger).toMatchObject({ code: 'refused', message: expect.stringMatching(/certificate/) });
     expect(server.received).toEqual([]);
-    const known = await failure((await open({ ...url, STORE_PULSAR_CA_BUNDLE: certificates.caFile })).check?.());
+    const known = await failureOf((await open({ ...url, STORE_PULSAR_CA_BUNDLE: certificates.caFile })).check?.());
     expect(known.code).toBe('denied');
   });
 });

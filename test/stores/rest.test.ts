@@ -10,7 +10,8 @@ import { environmentOf, resolveShape } from '../../src/config/environment.ts';
 import type { Sink } from '../../src/stores/store.ts';
 import rest from '../../src/stores/store_rest.ts';
 import { datasetOf } from '../support/dataset.ts';
-import { failureOf, openStore, targetsOf } from '../support/open.ts';
+import { failureOf } from '../support/failure.ts';
+import { openStore, targetsOf } from '../support/open.ts';
 import { gate, json, type Received, reset, type ScriptedServer, serve } from '../support/server.ts';
 import { storeSuite } from './suite.ts';
 

@@ -7,7 +7,8 @@ import { CollectError } from '../../src/errors.ts';
 import type { Sink } from '../../src/stores/store.ts';
 import sentinel from '../../src/stores/store_sentinel.ts';
 import { type DatasetChoice, datasetOf } from '../support/dataset.ts';
-import { failureOf, openSink, openStore, targetsOf } from '../support/open.ts';
+import { failureOf } from '../support/failure.ts';
+import { openSink, openStore, targetsOf } from '../support/open.ts';
 import { json, type Received, type Route, reset, type ScriptedServer, serve, serveOn } from '../support/server.ts';
 import { storeSuite } from './suite.ts';
 

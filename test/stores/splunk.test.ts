@@ -7,7 +7,8 @@ import type { Sink } from '../../src/stores/store.ts';
 import splunk from '../../src/stores/store_splunk.ts';
 import { makeCertificates } from '../support/certificates.ts';
 import { datasetOf } from '../support/dataset.ts';
-import { failureOf, openStore, targetsOf } from '../support/open.ts';
+import { failureOf } from '../support/failure.ts';
+import { openStore, targetsOf } from '../support/open.ts';
 import { gate, json, type Received, reset, type ScriptedServer, serve } from '../support/server.ts';
 
 const TOKEN = 'hunter2-hunter2';

@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { CollectError } from '../../src/errors.ts';
 import type { Sink } from '../../src/stores/store.ts';
 import { type DatasetChoice, datasetOf } from '../support/dataset.ts';
+import { failureOf } from '../support/failure.ts';
 
 /** What becomes of an escape that some databases cannot hold. */
 type Fate = 'kept' | 'replaced';
@@ -77,13 +78,9 @@ export function storeSuite(name: string, setUp: () => Promise<StoreUnderTest>, t
     }
 
     async function failure(work: Promise<unknown>): Promise<CollectError> {
-      const thrown = await work.then(
-        () => undefined,
-        (error: unknown) => error,
-      );
-      heard.push(thrown);
-      expect(thrown).toBeInstanceOf(CollectError);
-      return thrown as CollectError;
+      const error = await failureOf(work);
+      heard.push(error);
+      return error;
     }
 
     function numbered(count: number, generation = 1): string[] {

@@ -2,7 +2,6 @@ import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
-import { CollectError } from '../../src/errors.ts';
 import { Client, type ClientSettings, type Http, type HttpOptions, type Meter } from '../../src/http/client.ts';
 import { createDispatcher, type NetworkSettings } from '../../src/http/dispatcher.ts';
 import type { Page } from '../../src/http/page.ts';
@@ -80,15 +79,4 @@ export async function listed(pages: AsyncIterable<Page>): Promise<readonly (read
   const out: (readonly unknown[])[] = [];
   for await (const page of pages) out.push(await recordsOf(page));
   return out;
-}
-
-/** The CollectError that a promise ends with. */
-export async function failureOf(work: Promise<unknown>): Promise<CollectError> {
-  const result = await work.then(
-    (value) => ({ value }),
-    (error: unknown) => ({ error }),
-  );
-  if (!('error' in result)) throw new Error(`this should have failed, and gave ${JSON.stringify(result.value)}`);
-  if (!(result.error instanceof CollectError)) throw result.error;
-  return result.error;
 }

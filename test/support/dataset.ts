@@ -54,7 +54,7 @@ export async function datasetOf(
 }
 
 /** Records of so many bytes together, made as they are read. */
-export function* recordsOf(bytes: number): Generator<string> {
+export function* recordsOfSize(bytes: number): Generator<string> {
   const filler = 'x'.repeat(2000);
   for (let made = 0, n = 0; made < bytes; n += 1) {
     const noise = createHash('sha256').update(String(n)).digest('hex');

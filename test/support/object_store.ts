@@ -7,9 +7,10 @@ import type { Shape } from '../../src/config/setting.ts';
 import { unzstd } from '../../src/envelope/encoding.ts';
 import type { Dataset, Kind, Store } from '../../src/stores/store.ts';
 import { storeSuite } from '../stores/suite.ts';
-import { type DatasetChoice, datasetOf, recordsOf } from './dataset.ts';
+import { type DatasetChoice, datasetOf, recordsOfSize } from './dataset.ts';
+import { failureOf } from './failure.ts';
 import type { Call, Fault, Front } from './front.ts';
-import { failureOf, openSink, openStore, targetsOf } from './open.ts';
+import { openSink, openStore, targetsOf } from './open.ts';
 import { temporaryFolder } from './run.ts';
 import { freePort } from './server.ts';
 
@@ -155,7 +156,7 @@ function writing<S extends Shape>(under: ObjectStore<S>, { open, dataset }: Benc
     ['jsonl.zst', 'application/zstd', inflated],
     ['json.zst', 'application/zstd', inflated],
   ])('.%s is of type %s', async (end, type, inflate) => {
-    const records = [...recordsOf(5 * MIB)];
+    const records = [...recordsOfSize(5 * MIB)];
     const data = await dataset(records);
     const front = await under.front();
     const sink = await open({ KEY: `data/%TAG.${end}` }, front);
@@ -179,7 +180,7 @@ function writing<S extends Shape>(under: ObjectStore<S>, { open, dataset }: Benc
   });
 
   test.each(['json', 'json.gz', 'json.zst'])('that is a backup comes back from .%s as it was saved', async (end) => {
-    const records = [...recordsOf(3 * MIB)];
+    const records = [...recordsOfSize(3 * MIB)];
     const data = await dataset(records);
     const sink = await open({ BACKUP: `keep/%TAG/%TENANCY.${end}` });
     const names = { uuid: randomUUID(), tag: data.tag, tenancy: 'acme', at: new Date() };
@@ -217,7 +218,7 @@ function failing<S extends Shape>(under: ObjectStore<S>, { open, dataset }: Benc
     ['compressed with zstd', 'json.zst', 20 * MIB],
   ])('%s that fails half-way leaves the old one', async (_, end, size) => {
     const old = await dataset(['{"id":"old"}']);
-    const data = await dataset(recordsOf(size), { tag: old.tag });
+    const data = await dataset(recordsOfSize(size), { tag: old.tag });
     const sink = await open({ KEY: `data/%TAG.${end}`, BACKUP: 'keep/%TAG.json' });
     await sink.write(old);
     const before = await under.object(`data/${old.tag}.${end}`);

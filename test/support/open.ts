@@ -2,10 +2,9 @@ import { inspect } from 'node:util';
 import { onTestFinished } from 'vitest';
 import { environmentOf, resolveShape } from '../../src/config/environment.ts';
 import type { Shape } from '../../src/config/setting.ts';
-import { CollectError } from '../../src/errors.ts';
 import type { Kind, Sink, Store } from '../../src/stores/store.ts';
 
-/** A store opened for tenancy `acme` by its variables; the test's end closes it. */
+/** A store opened by its variables, for tenancy `acme` unless told; the test's end closes it. */
 export async function openStore<S extends Shape>(...how: Parameters<typeof openSink<S>>): Promise<Sink> {
   const sink = await openSink(...how);
   onTestFinished(() => sink.close?.());
@@ -17,11 +16,12 @@ export async function openSink<S extends Shape>(
   store: Store<S>,
   variables: Readonly<Record<string, string>>,
   warnings: string[] = [],
+  tenancy = 'acme',
 ): Promise<Sink> {
   const resolved = resolveShape(environmentOf(variables), store.name, store.env, store.aliases);
   if (resolved.values === undefined) throw new Error(inspect(resolved));
   const at = new Date('2026-03-04T05:06:07Z');
-  return store.open(resolved.values, { tenancy: 'acme', at, warn: (said) => warnings.push(said) });
+  return store.open(resolved.values, { tenancy, at, warn: (said) => warnings.push(said) });
 }
 
 /** The targets of a dataset by a store's variables. */
@@ -35,15 +35,4 @@ export function targetsOf<S extends Shape>(
   if (resolved.values === undefined) throw new Error(inspect(resolved));
   const names = { uuid: '00000000-0000-4000-8000-000000000000', tag, tenancy: 'acme', at: new Date(0) };
   return store.targets(resolved.values, kind, names);
-}
-
-/** The CollectError that work ends with. */
-export async function failureOf(work: () => unknown): Promise<CollectError> {
-  try {
-    const value = await work();
-    throw new Error(`this should have failed, and gave ${inspect(value)}`);
-  } catch (error) {
-    if (error instanceof CollectError) return error;
-    throw error;
-  }
 }
