@@ -42,5 +42,5 @@ WORKDIR /data
 # Of a container that runs `watch`; any other one is as healthy as its process.
 HEALTHCHECK --interval=1m --timeout=30s --start-period=2m --retries=3 \
   CMD ["sh", "-c", "! grep -qzx watch /proc/1/cmdline || node /app/bin/cyber-collect.js watch --health || exit 1"]
-ENTRYPOINT ["node", "--max-semi-space-size=1", "--", "/app/bin/cyber-collect.js"]
+ENTRYPOINT ["node", "--", "/app/bin/cyber-collect.js"]
 CMD ["run"]

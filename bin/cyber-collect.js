@@ -1,5 +1,11 @@
-#!/usr/bin/env -S node --max-semi-space-size=1 --
+#!/usr/bin/env node
+import { setFlagsFromString } from 'node:v8';
 import { main } from '../dist/cli.js';
+
+// Chunks of answers die young: a young generation that stays as small as it begins, and is swept without other threads,
+// saves a third of the CPU time of a million records, and memory stays level.
+setFlagsFromString('--semi-space-growth-factor=1');
+setFlagsFromString('--no-parallel-scavenge');
 
 // Who listened may be gone, such as head(1); a run still ends its work.
 for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);

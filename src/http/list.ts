@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { CollectError } from '../errors.ts';
 import type { Json } from '../json.ts';
 import type { ListRequest } from './client.ts';
@@ -149,9 +149,7 @@ function ledgerOf(maxPages: number, before: number): Ledger {
     note(page, { url, request }) {
       pages += 1;
       records += page.records;
-      const key = createHash('sha1')
-        .update(`${page.fingerprint} ${url.href} ${JSON.stringify(request.body) ?? ''}`)
-        .digest('base64');
+      const key = hash('sha1', `${page.fingerprint} ${url.href} ${JSON.stringify(request.body) ?? ''}`, 'base64');
       const where = `${request.method ?? 'GET'} ${url.pathname}`;
       same = page.records > 0 && page.fingerprint === last ? same + 1 : 1;
       last = page.fingerprint;

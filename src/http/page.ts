@@ -1,4 +1,4 @@
-import { createHash, randomUUID } from 'node:crypto';
+import { hash, randomUUID } from 'node:crypto';
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Json } from '../json.ts';
@@ -68,13 +68,10 @@ export class PageBuffer {
       await this.#spill();
       await this.#file.close();
     }
-    const hash = createHash('sha1').update(`${facts.records} ${this.#bytes} `);
-    hash
-      .update(this.#head ?? beginning(this.#parts))
-      .update(this.#head === undefined ? ending(this.#parts) : this.#tail);
+    const ends = this.#head === undefined ? [beginning(this.#parts), ending(this.#parts)] : [this.#head, this.#tail];
     return {
       ...facts,
-      fingerprint: hash.digest('base64'),
+      fingerprint: hash('sha1', Buffer.concat([Buffer.from(`${facts.records} ${this.#bytes} `), ...ends]), 'base64'),
       lines: () => (this.#file === undefined ? inMemory(this.#parts) : this.#fromFile()),
       discard: () => this.discard(),
     };
@@ -104,21 +101,23 @@ export class PageBuffer {
 
 /** The first bytes of a page, however it came in pieces. */
 function beginning(parts: readonly Uint8Array[]): Uint8Array {
-  let length = 0;
-  const count = parts.findIndex((part) => {
-    length += part.length;
-    return length >= SAMPLE;
-  });
-  return Buffer.concat(count < 0 ? parts : parts.slice(0, count + 1)).subarray(0, SAMPLE);
+  const out: Uint8Array[] = [];
+  for (let n = 0, left = SAMPLE; n < parts.length && left > 0; n += 1) {
+    const part = (parts[n] as Uint8Array).subarray(0, left);
+    out.push(part);
+    left -= part.length;
+  }
+  return Buffer.concat(out);
 }
 
 function ending(parts: readonly Uint8Array[]): Uint8Array {
-  let length = 0;
-  const from = parts.findLastIndex((part) => {
-    length += part.length;
-    return length >= SAMPLE;
-  });
-  return Buffer.concat(parts.slice(Math.max(0, from))).subarray(-SAMPLE);
+  const out: Uint8Array[] = [];
+  for (let n = parts.length - 1, left = SAMPLE; n >= 0 && left > 0; n -= 1) {
+    const part = (parts[n] as Uint8Array).subarray(-left);
+    out.unshift(part);
+    left -= part.length;
+  }
+  return Buffer.concat(out);
 }
 
 async function* inMemory(parts: readonly Uint8Array[]): AsyncGenerator<readonly Uint8Array[]> {

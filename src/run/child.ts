@@ -29,7 +29,7 @@ export async function runChild(args: readonly string[], options: ChildOptions): 
   const { env, say, signal, grace } = options;
   const child = fork(PROGRAM, args, {
     env: { ...env },
-    execArgv: ['--max-semi-space-size=1'],
+    execArgv: [],
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
   });
   let stdout = '';

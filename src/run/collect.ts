@@ -78,7 +78,7 @@ export function newTally(): Tally {
 
 const ATTEMPTS = 2;
 /** Pages are marked in the journal together when they come faster than this. */
-const MARK_BYTES = 256 * 1024;
+const MARK_BYTES = 2 ** 20;
 const MARK_MS = 20;
 const PERMISSION_DENIED = new CollectError('denied', '').title;
 

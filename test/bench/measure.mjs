@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 
 const TICK = 10; // ms a tick of /proc's CPU clock
-const POLL = 25;
+const POLL = 50;
 
 /** @returns {Promise<{code: number, wall: number, cpu: number, peak: number, stdout: string, stderr: string}>} s, s, MB */
 export function measure(command, args, env, cwd) {
@@ -50,21 +50,21 @@ function stat(pid) {
   }
 }
 
-function descendants(root) {
-  const children = new Map();
-  for (const name of readdirSync('/proc')) {
-    const parent = /^\d+$/.test(name) ? stat(name)?.[1] : undefined;
-    if (parent !== undefined) children.set(parent, [...(children.get(parent) ?? []), name]);
+function descendants(pid) {
+  const children = childrenOf(pid);
+  return [...children, ...children.flatMap(descendants)];
+}
+
+function childrenOf(pid) {
+  try {
+    return readdirSync(`/proc/${pid}/task`).flatMap((thread) =>
+      readFileSync(`/proc/${pid}/task/${thread}/children`, 'utf8')
+        .split(' ')
+        .filter((child) => child !== ''),
+    );
+  } catch {
+    return []; // it has ended
   }
-  const out = [];
-  const walk = (pid) => {
-    for (const child of children.get(String(pid)) ?? []) {
-      out.push(child);
-      walk(child);
-    }
-  };
-  walk(root);
-  return out;
 }
 
 function highWater(pid) {

@@ -28,7 +28,7 @@ for (const [name, args, records] of jobs) {
       CYBER_COLLECT_STATE: join(folder, 'state'),
       STORE_FILE: join(folder, '%TAG.ndjson'),
     };
-    const flags = ['--max-semi-space-size=1', '--max-old-space-size=64', '--', cli];
+    const flags = ['--max-old-space-size=64', '--', cli];
     const result = await measure(
       process.execPath,
       [...flags, 'run', '--only', 'okta.users', '--output', 'json', '--quiet'],
