@@ -158,8 +158,7 @@ describe('what pages tell to type', () => {
   test('names flags that there are', () => {
     const known = new Set([...usages.values()].flatMap(({ flags }) => [...flags.keys()]));
     // Docker's, Node's, Helm's and other tools' own.
-    const others =
-      /^-e$|^--(user|hostname|provenance|include|history|output|thread|env|debug|against|json|compare)$/;
+    const others = /^-e$|^--(user|hostname|provenance|include|history|output|thread|env|debug|against|json|compare)$/;
     const strange = pages.flatMap(({ path, text }) =>
       codeOf(text)
         .map((code) => code.split(/[ =]/)[0] ?? '')
