@@ -9,7 +9,7 @@ import { type Output, table } from '../report/tables.ts';
 import { type Card, cardOf } from '../run/cards.ts';
 import { discover } from '../run/discover.ts';
 import { patternsOf, selects } from '../run/select.ts';
-import { tenantsOf } from '../run/tenants.ts';
+import { tenantFinder, tenantsOf } from '../run/tenants.ts';
 import { untilSignal } from './interruption.ts';
 import { openEnvironment, type SessionFlags, sharedSettings } from './session.ts';
 
@@ -69,7 +69,7 @@ export async function worker(flags: WorkerFlags): Promise<number> {
   return untilSignal(said, async ({ signal }) => {
     const left = await work(broker, {
       collectors,
-      tenants: () => tenantsOf(flags.tenants),
+      tenant: tenantFinder(flags.tenants),
       env: (await sharedSettings(flags)).env,
       args: flags.config === undefined ? [] : ['--config', String(flags.config)],
       jobs: flags.jobs,

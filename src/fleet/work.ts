@@ -12,8 +12,8 @@ import { type Broker, JOB, type Payload, payload } from './queue.ts';
 export interface WorkOptions {
   /** Collectors whose queues it takes from. */
   readonly collectors: readonly string[];
-  /** The tenants whose files are here, looked up again for each run. */
-  readonly tenants: () => Promise<readonly Tenant[]>;
+  /** Finds a tenant whose file is here. */
+  readonly tenant: (tenancy: string) => Promise<Tenant | undefined>;
   /** What each run's process is given, and the flags of each. */
   readonly env: Readonly<Record<string, string>>;
   readonly args: readonly string[];
@@ -116,7 +116,7 @@ async function runJob(job: Job<Payload>, options: WorkOptions, signal: AbortSign
   const parsed = payload.safeParse(job.data);
   if (!parsed.success) return { end: 'dead', said: 'it is no run' };
   const { tenancy, collector, slot } = parsed.data;
-  const tenant = (await options.tenants()).find((one) => one.tenancy === tenancy);
+  const tenant = await options.tenant(tenancy);
   if (tenant === undefined) return { end: 'later', said: 'the file of the tenancy is not here' };
   const own = ['--tenant', tenant.file, '--only', collector, '--slot', slot, '--output', 'json', '--quiet'];
   const args = ['run', ...own, ...options.args];

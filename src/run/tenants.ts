@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { basename, resolve } from 'node:path';
 import type { Environment } from '../config/environment.ts';
 import { asCollectError, CollectError, ConfigError, configProblem, type Problem } from '../errors.ts';
@@ -45,6 +46,20 @@ export async function tenantsOf(patterns: readonly string[]): Promise<readonly T
   }
   if (problems.length > 0) throw new ConfigError(problems);
   return [...tenants.values()];
+}
+
+/**
+ * Finds a tenant whose file matches patterns. They are gone through again only when the file is not where it was: with
+ * 10,000 files that takes a tenth of a second of CPU.
+ */
+export function tenantFinder(patterns: readonly string[]): (tenancy: string) => Promise<Tenant | undefined> {
+  let known = new Map<string, Tenant>();
+  return async (tenancy) => {
+    const before = known.get(tenancy);
+    if (before !== undefined && existsSync(before.file)) return before;
+    known = new Map((await tenantsOf(patterns)).map((tenant) => [tenant.tenancy, tenant]));
+    return known.get(tenancy);
+  };
 }
 
 /** One of several equal parts, counted from 0. */

@@ -1,9 +1,9 @@
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, expect, test, vi } from 'vitest';
 import { environmentOf } from '../../src/config/environment.ts';
 import type { RunSummary } from '../../src/run/summary.ts';
-import { isOfShard, shardFrom } from '../../src/run/tenants.ts';
+import { isOfShard, shardFrom, tenantFinder } from '../../src/run/tenants.ts';
 import { type RunningVendor, startVendor, type VendorOptions } from '../../src/simulator/vendor.ts';
 import okta from '../../src/simulator/vendor_okta.ts';
 import { program } from '../support/program.ts';
@@ -178,3 +178,14 @@ test('runs end when whoever began them is killed', async () => {
 async function locksIn(folder: string): Promise<readonly string[]> {
   return (await filesBelow(join(folder, 'state', 'locks')).catch(() => [])).filter((path) => path.endsWith('.lock'));
 }
+
+test('a tenant is found as soon as its file is there, and not once it is gone', async () => {
+  const folder = await folderOf({ 'tenants/acme.env': { OKTA_TOKEN: 'a' } });
+  const find = tenantFinder([join(folder, 'tenants', '*.env')]);
+  const file = (name: string) => join(folder, 'tenants', name);
+  expect(await find('acme')).toEqual({ tenancy: 'acme', file: file('acme.env') });
+  expect(await find('globex')).toBeUndefined();
+  await rename(file('acme.env'), file('globex.env'));
+  expect(await find('globex')).toEqual({ tenancy: 'globex', file: file('globex.env') });
+  expect(await find('acme')).toBeUndefined();
+});
