@@ -134,7 +134,7 @@ const lines = [
   `submitted ${submitted.collectors.reduce((sum, { added }) => sum + added, 0)} in ${submitting} ms, again ${again.collectors.reduce((sum, { added }) => sum + added, 0)}`,
   `completed ${now.completed}, failed ${now.failed}; ${stored.length} datasets stored, ${tenants.length * tags.size} expected, ${wrong.length} under another upload id`,
   `${records.length} runs came to their end, ${reruns} went on behind a killed one; ${requests} requests, ${limited.requests.length} of them ${LIMITED}’s, ${refused} over its limit of ${LIMIT.requests} a second`,
-  `${queueing.toFixed(1)} ms of CPU a run in the worker, its start and the run itself aside`,
+  `${queueing.toFixed(1)} ms of CPU a run in the worker, its start and the run itself aside; most of it begins the run’s process`,
 ];
 process.stdout.write(`${lines.join('\n')}\n`);
 const leaked = JSON.stringify(await answer('fleet', 'failed')).match(new RegExp(secrets.join('|')));
