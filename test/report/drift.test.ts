@@ -108,14 +108,15 @@ it('events may lack any field; what is new among many is told', async () => {
   const runs: [number, Shape][] = [
     [3, event('login')],
     [5, event('logout')],
-    [1500, event('login')],
+    ...Array<[number, Shape]>(4).fill([1500, event('login')]),
     [40, event('logout')],
     [10, event('export')],
     [10, event('export')],
   ];
   const drifts = await driftsOf(runs, 'events');
   const none = undefined;
-  expect(drifts).toEqual([none, none, none, none, { new: ['export'], vanished: [], retyped: [] }, none]);
+  expect(drifts.filter((drift) => drift !== none)).toEqual([{ new: ['export'], vanished: [], retyped: [] }]);
+  expect(drifts.at(-2)).toBeDefined();
 });
 
 it('what one cannot make fields of does no harm', async () => {
