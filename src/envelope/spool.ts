@@ -13,7 +13,7 @@ export interface Spool {
   readonly sha256: string;
 }
 
-const READ_SIZE = 256 * 1024;
+const READ_SIZE = 2 ** 20;
 const FLUSH_SIZE = 2 ** 20;
 const MAX_RANGES = 512; // below IOV_MAX
 
