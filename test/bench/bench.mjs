@@ -61,6 +61,7 @@ function rivals(job) {
   const work = {};
   if (against.includes('curl') && has('curl')) {
     work.curl = () => curl(job);
+    work['curl, all pages kept'] = () => curl(job, { keep: true });
     work['curl, two at once: the vendor’s pace'] = () => curl(job, { parallel: 2 });
   }
   if (against.includes('copy') && wanted.includes('postgres') && has('psql')) work['\\copy'] = () => copy(job);
@@ -122,7 +123,7 @@ const PER_SECOND = 10;
 
 /** A vendor that takes ten requests a second: how many of those it would take are used, and that none is refused. */
 async function limit() {
-  const records = 30_000;
+  const records = 60_000;
   const vendor = await startVendor(records, 0, '--limit', PER_SECOND);
   const env = { STORE_FILE: join(folder, '%TAG.ndjson'), CYBER_COLLECT_HEADROOM: '0' };
   await inTurn(records, vendor, {

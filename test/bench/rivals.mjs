@@ -1,6 +1,6 @@
 // What the program is held against, each at the same work on the same machine: curl, psql's \copy, posture.
 import { spawnSync } from 'node:child_process';
-import { existsSync, writeFileSync } from 'node:fs';
+import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { cpuOf, measure } from './measure.mjs';
@@ -13,14 +13,19 @@ export function has(program) {
   return spawnSync('sh', ['-c', `command -v ${program}`]).status === 0;
 }
 
-/** curl, every page into one file that is overwritten; several at once with `parallel`. */
-export function curl({ origin, records, folder }, { parallel = 0, by = 'after' } = {}) {
+/** curl, every page into one file that is overwritten, or to which all are added; several at once with `parallel`. */
+export function curl({ origin, records, folder }, { parallel = 0, by = 'after', keep = false } = {}) {
   const pages = Array.from({ length: records / 200 }, (_, n) => `${origin}/api/v1/users?limit=200&${by}=${n * 200}`);
   const config = join(folder, 'curl.txt');
   const out = join(folder, 'curl.json');
-  writeFileSync(config, pages.map((url) => `url = "${url}"\noutput = "${out}"`).join('\n'));
+  const output = keep ? '' : `\noutput = "${out}"`;
+  writeFileSync(config, pages.map((url) => `url = "${url}"${output}`).join('\n'));
+  rmSync(out, { force: true });
   const how = parallel > 0 ? ['-Z', '--parallel-max', String(parallel)] : [];
-  return measure('curl', ['-sS', '--no-progress-meter', ...how, '-K', config], process.env, folder);
+  const args = ['-sS', '--no-progress-meter', ...how, '-K', config];
+  return keep
+    ? measure('sh', ['-c', 'exec curl "$@" > curl.json', 'sh', ...args], process.env, folder)
+    : measure('curl', args, process.env, folder);
 }
 
 /** psql's \copy of the same records, which lie in a file already. */
