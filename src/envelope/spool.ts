@@ -39,26 +39,26 @@ export class SpoolWriter {
 
   /**
    * Goes on behind the first `bytes` of a half-written spool; `seen` is told what they are. They are copied: whoever
-   * wrote them may still have the file open.
+   * wrote them may still have the file open. Until all are, the file stays as it was.
    * @throws {CollectError} expired when they are not there
    */
   static async resume(path: string, bytes: number, seen: (chunk: Uint8Array) => Promise<void>): Promise<SpoolWriter> {
-    const old = `${path}.tmp.old`;
-    await rename(`${path}.tmp`, old).catch(() => undefined);
-    const size = await stat(old).then(
+    const size = await stat(`${path}.tmp`).then(
       (found) => found.size,
       () => -1,
     );
     if (size < bytes) throw new CollectError('expired', `${path}.tmp is not as it was left`);
-    const writer = await SpoolWriter.create(path);
+    const copy = `${path}.tmp.copy`;
+    await rm(copy, { force: true }); // who was stopped while it copied may have that open, too
+    const writer = new SpoolWriter(path, await open(copy, 'wx', 0o600));
     if (bytes > 0) {
-      for await (const chunk of createReadStream(old, { end: bytes - 1, highWaterMark: FLUSH_SIZE })) {
+      for await (const chunk of createReadStream(`${path}.tmp`, { end: bytes - 1, highWaterMark: FLUSH_SIZE })) {
         await writer.write([chunk as Uint8Array]);
         await seen(chunk as Uint8Array);
       }
     }
     await writer.flush();
-    await rm(old, { force: true });
+    await rename(copy, `${path}.tmp`);
     return writer;
   }
 

@@ -28,6 +28,21 @@ test('a run that was frozen writes nothing into the spool that another has taken
   expect(spool.bytes).toBe(16);
 });
 
+test('a run that is stopped while it takes over leaves what there was to the next one', async () => {
+  const path = join(folder, 'okta_groups.ndjson');
+  const first = await SpoolWriter.create(path);
+  await first.write([Buffer.from('{"n":1}\n{"n":2}\n')]);
+  await first.flush();
+  await first.pause();
+  const stopped = async () => {
+    throw new Error('stopped');
+  };
+  await expect(SpoolWriter.resume(path, 16, stopped)).rejects.toThrow('stopped');
+  const next = await SpoolWriter.resume(path, 8, async () => undefined);
+  await next.write([Buffer.from('{"n":3}\n')]);
+  expect(await readFile((await next.finish(2)).path, 'utf8')).toBe('{"n":1}\n{"n":3}\n');
+});
+
 test('nor into its journal', async () => {
   const path = join(folder, 'okta_users.journal');
   const upload = { upload_id: 'u', timestamp: '2026-01-01T00:00:00Z' };
