@@ -6,7 +6,7 @@ import { assertEncrypted, factsOf, isRequired, type Shape, type Values } from '.
 import { asCollectError, CollectError, ConfigError, configProblem, type Problem } from '../errors.ts';
 import type { Kind, Store } from '../stores/store.ts';
 import { assertSafe, parseTemplate, type TemplateValues } from '../templating/template.ts';
-import { type Card, cardOf } from './cards.ts';
+import { type Card, cardOf, isOff } from './cards.ts';
 import type { Rooms } from './discover.ts';
 import { namesFor, nearest, patternsOf, selects } from './select.ts';
 import { uploadIdOf } from './slot.ts';
@@ -114,12 +114,13 @@ export function draft(environment: Environment, rooms: Rooms, wanted: Wanted, at
       fatal.push(configProblem(collector.name, LEFT_OUT, 'name others, or change the settings'));
   }
   const stores = activeStores(environment, rooms.stores, fatal);
+  const isUnused = ({ store, settings }: ActiveStore) => isOff(store, settings, tenancy, at);
   const planned = collectors.flatMap((active) => active.datasets.filter((dataset) => dataset.stored));
   for (const store of stores) fatal.push(...targetProblems(store, planned, tenancy, at));
-  if (stores.length > 0 && stores.every((store) => isOff(store, tenancy, at))) {
+  if (stores.length > 0 && stores.every(isUnused)) {
     fatal.push(configProblem('stores', 'no store is switched on', 'set STORE_FILE or another STORE_ variable'));
   }
-  const used = stores.filter((store) => !isOff(store, tenancy, at));
+  const used = stores.filter((active) => !isUnused(active));
   const slot = wanted.slot === undefined ? {} : { slot: wanted.slot };
   return { plan: { program, tenancy, ...slot, at, collectors, stores: used, problems }, fatal };
 }
@@ -256,14 +257,6 @@ function activeStores(environment: Environment, stores: readonly Store[], fatal:
     fatal.push(...resolved.problems);
     return resolved.values === undefined ? [] : [{ store, settings: resolved.values }];
   });
-}
-
-function isOff({ store, settings }: ActiveStore, tenancy: string, at: Date): boolean {
-  try {
-    return store.targets(settings, 'snapshot', { uuid: randomUUID(), tag: 'probe', tenancy, at }) === undefined;
-  } catch {
-    return false;
-  }
 }
 
 /** Templates that are not valid, and targets that two datasets would share. */

@@ -1,6 +1,7 @@
+import { randomUUID } from 'node:crypto';
 import type { Collector } from '../collectors/collector.ts';
 import { type Environment, resolveShape } from '../config/environment.ts';
-import { isRequired, type Shape } from '../config/setting.ts';
+import { isRequired, type Shape, type Values } from '../config/setting.ts';
 import type { Store } from '../stores/store.ts';
 
 /** What is known of a room that is not loaded. */
@@ -31,10 +32,18 @@ export function cardOf(room: Collector | Store): Card {
   return { name, title, env: Object.fromEntries(env), aliases, resources, always };
 }
 
-function isAlwaysOn({ name, env, targets }: Store): boolean {
-  const { values } = resolveShape({ get: () => undefined }, name, env);
-  const names = { uuid: 'none', tag: 'none', tenancy: 'default', at: new Date() };
-  return values !== undefined && targets(values, 'snapshot', names) !== undefined;
+function isAlwaysOn(store: Store): boolean {
+  const { values } = resolveShape({ get: () => undefined }, store.name, store.env);
+  return values !== undefined && !isOff(store, values, 'default', new Date());
+}
+
+/** Whether settings leave a store switched off. Where they are not valid it is on, and says so when it is used. */
+export function isOff(store: Store, settings: Values<Shape>, tenancy: string, at: Date): boolean {
+  try {
+    return store.targets(settings, 'snapshot', { uuid: randomUUID(), tag: 'probe', tenancy, at }) === undefined;
+  } catch {
+    return false;
+  }
 }
 
 /** Whether any of a room's variables is set, by any of its names. */

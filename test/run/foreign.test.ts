@@ -83,6 +83,16 @@ test('collectors and stores of one’s own, in TypeScript and JavaScript, work l
   expect(await readFile(join(folder, 'drawer-badges'), 'utf8')).toBe(lines);
 });
 
+test('a store of one’s own that refuses its settings stops no other command', async () => {
+  const refusing = STORE.replace("setting('Path')", "setting('Path', optional())")
+    .replace('{ setting }', '{ optional, setting }')
+    .replace('[settings.STORE_DRAWER + tag]', '[settings.STORE_DRAWER.trim() + tag]');
+  const folder = await folderWith({ 'stores/store_drawer.ts': refusing });
+  const listed = await program(folder, { STORES_PATH: join(folder, 'stores') }, 'list', '--output', 'json');
+  expect(listed.stderr).toBe('');
+  expect(listed.code).toBe(0);
+});
+
 test('packages by their names are found in the working directory', async () => {
   const folder = await folderWith({
     'node_modules/cyber-collect-src-door-locks/package.json': '{"type":"module","exports":"./index.js"}',
