@@ -13,8 +13,8 @@ export interface Spool {
   readonly sha256: string;
 }
 
-const READ_SIZE = 2 ** 20;
-const FLUSH_SIZE = 2 ** 20;
+/** Bytes that are read or written at once. */
+const CHUNK = 2 ** 20;
 const MAX_RANGES = 512; // below IOV_MAX
 
 /** Writes a spool under a temporary name; only `finish` makes it exist. One that was left half-written can be gone on with. */
@@ -52,7 +52,7 @@ export class SpoolWriter {
     await rm(copy, { force: true }); // who was stopped while it copied may have that open, too
     const writer = new SpoolWriter(path, await open(copy, 'wx', 0o600));
     if (bytes > 0) {
-      for await (const chunk of createReadStream(`${path}.tmp`, { end: bytes - 1, highWaterMark: FLUSH_SIZE })) {
+      for await (const chunk of createReadStream(`${path}.tmp`, { end: bytes - 1, highWaterMark: CHUNK })) {
         await writer.write([chunk as Uint8Array]);
         await seen(chunk as Uint8Array);
       }
@@ -78,7 +78,7 @@ export class SpoolWriter {
       this.#hash.update(part);
       this.#waiting.push(part);
       this.#waitingBytes += part.length;
-      if (this.#waitingBytes >= FLUSH_SIZE || this.#waiting.length >= MAX_RANGES) await this.flush();
+      if (this.#waitingBytes >= CHUNK || this.#waiting.length >= MAX_RANGES) await this.flush();
     }
   }
 
@@ -138,8 +138,8 @@ export async function* spoolChunks(spool: Spool): AsyncGenerator<Buffer> {
   let bytes = 0;
   try {
     for (;;) {
-      const buffer = Buffer.allocUnsafe(READ_SIZE);
-      const { bytesRead } = await file.read(buffer, 0, READ_SIZE);
+      const buffer = Buffer.allocUnsafe(CHUNK);
+      const { bytesRead } = await file.read(buffer, 0, CHUNK);
       if (bytesRead === 0) break;
       bytes += bytesRead;
       yield buffer.subarray(0, bytesRead);

@@ -68,10 +68,12 @@ export class PageBuffer {
       await this.#spill();
       await this.#file.close();
     }
-    const ends = this.#head === undefined ? [beginning(this.#parts), ending(this.#parts)] : [this.#head, this.#tail];
+    const head = this.#head ?? Buffer.concat(this.#parts, Math.min(SAMPLE, this.#bytes));
+    const tail = this.#head === undefined ? ending(this.#parts) : this.#tail;
+    const sample = [Buffer.from(`${facts.records} ${this.#bytes} `), head, tail];
     return {
       ...facts,
-      fingerprint: hash('sha1', Buffer.concat([Buffer.from(`${facts.records} ${this.#bytes} `), ...ends]), 'base64'),
+      fingerprint: hash('sha1', Buffer.concat(sample), 'base64'),
       lines: () => (this.#file === undefined ? inMemory(this.#parts) : this.#fromFile()),
       discard: () => this.discard(),
     };
@@ -99,17 +101,7 @@ export class PageBuffer {
   }
 }
 
-/** The first bytes of a page, however it came in pieces. */
-function beginning(parts: readonly Uint8Array[]): Uint8Array {
-  const out: Uint8Array[] = [];
-  for (let n = 0, left = SAMPLE; n < parts.length && left > 0; n += 1) {
-    const part = (parts[n] as Uint8Array).subarray(0, left);
-    out.push(part);
-    left -= part.length;
-  }
-  return Buffer.concat(out);
-}
-
+/** The last bytes of a page, however it came in pieces. */
 function ending(parts: readonly Uint8Array[]): Uint8Array {
   const out: Uint8Array[] = [];
   for (let n = parts.length - 1, left = SAMPLE; n >= 0 && left > 0; n -= 1) {

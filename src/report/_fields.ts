@@ -192,6 +192,7 @@ function count(node: Node, type: string, record: number): void {
 }
 
 function childOf(node: Node, key: string, maps: readonly string[]): Node {
+  // What has a node by its own name is no data: the patterns need not look again.
   const known = node.map ? undefined : node.children.get(key);
   if (known !== undefined) return known;
   const name = key !== '[]' && (node.map || isData(key)) ? '*' : key;

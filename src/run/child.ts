@@ -29,7 +29,7 @@ export async function runChild(args: readonly string[], options: ChildOptions): 
   const { env, say, signal, grace } = options;
   const child = fork(PROGRAM, args, {
     env: { ...env },
-    execArgv: [],
+    execArgv: [], // not this process's own, such as a debugger's
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
   });
   let stdout = '';
