@@ -32,13 +32,9 @@ const EVERYWHERE = [
   'error-200',
   'redirect-foreign',
 ] as const;
+const LISTS = ['empty-list', 'empty-page', 'repeated-page', 'dropped-page', 'short-page', 'same-page'] as const;
 const SOMEWHERE = [
-  'empty-list',
-  'empty-page',
-  'repeated-page',
-  'dropped-page',
-  'short-page',
-  'same-page',
+  ...LISTS,
   'foreign-next',
   'wrong-total',
   'expired-cursor',
@@ -53,16 +49,7 @@ export type FaultName = (typeof EVERYWHERE)[number] | (typeof SOMEWHERE)[number]
 /** Every fault. */
 export const faultNames: readonly FaultName[] = [...EVERYWHERE, ...SOMEWHERE];
 
-const CURSOR: readonly FaultName[] = [
-  'empty-list',
-  'empty-page',
-  'repeated-page',
-  'dropped-page',
-  'short-page',
-  'same-page',
-  'wrong-total',
-  'expired-cursor',
-];
+const CURSOR: readonly FaultName[] = [...LISTS, 'wrong-total', 'expired-cursor'];
 
 /** The faults that apply to a paging kind, beside those that apply everywhere; `wrong-total` only where one is declared. */
 const pagingFaults: Readonly<Record<PagingKind, readonly FaultName[]>> = {

@@ -34,7 +34,12 @@ const user = (n: number) => ({ id: `u${n}`, name: `User ${n}`, age: n, profile: 
 
 describe.each([30, 30_000])('of %i records', (count) => {
   it('the first run has nothing to be held against, and the same again is no change', async () => {
-    expect(await driftsOf([[count, user], [count, user]])).toEqual([undefined, undefined]); // biome-ignore format: a pair
+    expect(
+      await driftsOf([
+        [count, user],
+        [count, user],
+      ]),
+    ).toEqual([undefined, undefined]);
   });
 
   it('tells a field that is new, one that vanished and one of another type, once', async () => {
@@ -50,24 +55,43 @@ describe.each([30, 30_000])('of %i records', (count) => {
       vanished: ['profile.tags'],
       retyped: [{ field: 'name', from: ['string'], to: ['number'] }],
     };
-    expect(await driftsOf([[count, user], [count, other], [count, other]])).toEqual([undefined, drift, undefined]); // biome-ignore format: three runs
+    expect(
+      await driftsOf([
+        [count, user],
+        [count, other],
+        [count, other],
+      ]),
+    ).toEqual([undefined, drift, undefined]);
   });
 
   it('tells again what goes back', async () => {
     const other = (n: number) => ({ ...user(n), age: `${n}` });
-    const [, there, back] = await driftsOf([[count, user], [count, other], [count, user]]); // biome-ignore format: three runs
+    const [, there, back] = await driftsOf([
+      [count, user],
+      [count, other],
+      [count, user],
+    ]);
     expect(there?.retyped).toEqual([{ field: 'age', from: ['number'], to: ['string'] }]);
     expect(back?.retyped).toEqual([{ field: 'age', from: ['string'], to: ['number'] }]);
   });
 
   it('takes null for no type: values that come and go are no change', async () => {
     const nulls = (n: number) => ({ ...user(n), age: null });
-    expect(await driftsOf([[count, nulls], [count, user], [count, nulls]])).toEqual([undefined, undefined, undefined]); // biome-ignore format: three runs
+    expect(
+      await driftsOf([
+        [count, nulls],
+        [count, user],
+        [count, nulls],
+      ]),
+    ).toEqual([undefined, undefined, undefined]);
   });
 
   it('tells an object that became text without its fields', async () => {
     const flat = (n: number) => ({ ...user(n), profile: 'a@b.example' });
-    const [, drift] = await driftsOf([[count, user], [count, flat]]); // biome-ignore format: two runs
+    const [, drift] = await driftsOf([
+      [count, user],
+      [count, flat],
+    ]);
     expect(drift).toEqual({ new: [], vanished: [], retyped: [{ field: 'profile', from: ['object'], to: ['string'] }] });
   });
 });
@@ -100,7 +124,12 @@ it('keys that are data are one field, and never told by name', async () => {
     owners: { [`person${n}@acme.example`]: { since: from } },
     ids: { [`0a1b2c3d${n}`]: true, [`${n}`]: 2 },
   });
-  expect(await driftsOf([[5000, labelled(0)], [5000, labelled(3)]])).toEqual([undefined, undefined]); // biome-ignore format: two runs
+  expect(
+    await driftsOf([
+      [5000, labelled(0)],
+      [5000, labelled(3)],
+    ]),
+  ).toEqual([undefined, undefined]);
 });
 
 it('events may lack any field; what is new among many is told', async () => {
@@ -127,9 +156,20 @@ it('what one cannot make fields of does no harm', async () => {
   const large = (n: number) => ({ id: n, blob: 'x'.repeat(n % 2 === 0 ? 5_000_000 : 10) });
   const text = (n: number) => `only text ${n}`;
   for (const shape of [deep, proto, wide, text]) {
-    expect(await driftsOf([[20, shape], [20, shape]])).toEqual([undefined, undefined]); // biome-ignore format: two runs
+    expect(
+      await driftsOf([
+        [20, shape],
+        [20, shape],
+      ]),
+    ).toEqual([undefined, undefined]);
   }
-  expect(await driftsOf([[6, large], [6, large], [0, large]])).toEqual([undefined, undefined, undefined]); // biome-ignore format: three runs
+  expect(
+    await driftsOf([
+      [6, large],
+      [6, large],
+      [0, large],
+    ]),
+  ).toEqual([undefined, undefined, undefined]);
 });
 
 it('the same records are never a change, whatever they are', async () => {
@@ -137,7 +177,12 @@ it('the same records are never a change, whatever they are', async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(record, { minLength: 1, maxLength: 30 }), async (records) => {
       const shape = (n: number) => records[n];
-      expect(await driftsOf([[records.length, shape], [records.length, shape]])).toEqual([undefined, undefined]); // biome-ignore format: two runs
+      expect(
+        await driftsOf([
+          [records.length, shape],
+          [records.length, shape],
+        ]),
+      ).toEqual([undefined, undefined]);
     }),
     { numRuns: 60 },
   );
