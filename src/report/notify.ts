@@ -1,6 +1,6 @@
 import { createHmac } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
-import { type Dispatcher, request } from 'undici';
+import type { Dispatcher } from 'undici';
 import type { programShape } from '../config/program.ts';
 import { assertEncrypted, type Values } from '../config/setting.ts';
 import { CollectError } from '../errors.ts';
@@ -177,6 +177,7 @@ async function call(url: URL, { dispatcher, signal, body, headers = {} }: Call):
   const options = body === undefined ? { method: 'GET' as const } : { method: 'POST' as const, body };
   for (let nth = 1; ; nth += 1) {
     try {
+      const { request } = await import('undici');
       const answer = await request(url, { ...options, headers, dispatcher, signal });
       await answer.body.dump();
       if (answer.statusCode < 300) return;
