@@ -22,6 +22,7 @@ export class SpoolWriter {
   #bytes = 0;
   #waiting: Uint8Array[] = [];
   #waitingBytes = 0;
+  #writing: Promise<void> = Promise.resolve();
   readonly #path: string;
   readonly #file: FileHandle;
   readonly #hash: Hash = createHash('sha256');
@@ -58,11 +59,12 @@ export class SpoolWriter {
       }
     }
     await writer.flush();
+    await writer.#writing;
     await rename(copy, `${path}.tmp`);
     return writer;
   }
 
-  /** Bytes that are in the file. */
+  /** Bytes that are in the file, or on their way into it. */
   get bytes(): number {
     return this.#bytes;
   }
@@ -82,14 +84,18 @@ export class SpoolWriter {
     }
   }
 
-  /** Puts all that was written so far into the file. */
-  async flush(): Promise<void> {
-    let parts = this.#waiting;
-    let left = this.#waitingBytes;
+  /** Begins to put all that waits into the file, once what was begun before is there; `done` is told when this is. */
+  async flush(done?: () => void): Promise<void> {
+    await this.#writing;
+    this.#writing = this.#put(this.#waiting, this.#waitingBytes).then(done);
+    this.#writing.catch(() => undefined); // the next call is told
+    this.#bytes += this.#waitingBytes;
     this.#waiting = [];
     this.#waitingBytes = 0;
-    this.#bytes += left;
-    while (left > 0) {
+  }
+
+  async #put(parts: Uint8Array[], bytes: number): Promise<void> {
+    for (let left = bytes; left > 0; ) {
       const { bytesWritten } = await this.#file.writev(parts);
       left -= bytesWritten;
       if (left > 0) parts = rest(parts, bytesWritten);
@@ -99,6 +105,7 @@ export class SpoolWriter {
   /** Closes the spool and gives it its name. */
   async finish(records: number): Promise<Spool> {
     await this.flush();
+    await this.#writing;
     await this.#file.close();
     await rename(`${this.#path}.tmp`, this.#path);
     return { path: this.#path, bytes: this.#bytes, records, sha256: this.#hash.digest('hex') };
@@ -106,11 +113,13 @@ export class SpoolWriter {
 
   /** Leaves what is in the file for later. */
   async pause(): Promise<void> {
+    await this.#writing.catch(() => undefined);
     await this.#file.close();
   }
 
   /** Throws the spool away. */
   async abort(): Promise<void> {
+    await this.#writing.catch(() => undefined);
     await this.#file.close().catch(() => undefined);
     await rm(`${this.#path}.tmp`, { force: true });
   }

@@ -198,9 +198,9 @@ async function openIntake({ dataset, tally, path, scratch }: CollectOptions, fro
 async function markPage({ journal, tally }: CollectOptions, spool: SpoolWriter, next: Json): Promise<void> {
   const at = Date.now();
   if (spool.waiting < MARK_BYTES && at - (journal.last?.at ?? 0) < MARK_MS) return;
-  await spool.flush();
   const { records, pages, expected } = tally;
-  journal.mark({ bytes: spool.bytes, records, pages, expected, next, at });
+  const mark = { bytes: spool.bytes + spool.waiting, records, pages, expected, next, at };
+  await spool.flush(() => journal.mark(mark));
 }
 
 /** What came, held against what was declared and against itself. */
