@@ -137,20 +137,20 @@ export class Client {
     };
   }
 
-  /** `heard` is told the headers of the answer that is being read. */
+  /** `heard` is told the headers of an answer; what it returns comes before the body. */
   async #page(
     { request, url }: Asked,
     meter: Meter,
     signal: AbortSignal,
-    heard?: (headers: Headers) => void,
+    heard?: (headers: Headers) => Promise<void> | undefined,
   ): Promise<Page> {
     const page = await this.#caller.call({
       request,
       url,
       meter,
       signal,
-      read: (incoming) => {
-        heard?.(incoming.headers);
+      read: async (incoming) => {
+        await heard?.(incoming.headers);
         return readPage(incoming, request, this.#settings);
       },
     });
@@ -164,7 +164,7 @@ export class Client {
     const both = AbortSignal.any([signal, own.signal]);
     setMaxListeners(0, both);
     const early = new Set<Page>(); // asked for ahead, and not handed on yet
-    const page = async (asked: Asked, heard: (headers: Headers) => void) => {
+    const page = async (asked: Asked, heard: (headers: Headers) => Promise<void> | undefined) => {
       const read = await this.#page(asked, meter, both, heard);
       if (both.aborted) await read.discard();
       else early.add(read);

@@ -1,4 +1,5 @@
 import { hash } from 'node:crypto';
+import { setImmediate } from 'node:timers/promises';
 import { CollectError } from '../errors.ts';
 import type { Json } from '../json.ts';
 import type { ListRequest } from './client.ts';
@@ -27,8 +28,8 @@ export interface ListSource {
   readonly paginate: Paginator | undefined;
   readonly concurrency: number;
   readonly maxPages: number;
-  /** Reads a page; `heard` is told the headers of the answer before its body has come. */
-  page(asked: Asked, heard: (headers: Headers) => void): Promise<Page>;
+  /** Reads a page; `heard` is told the headers of the answer, and what it returns comes before the body. */
+  page(asked: Asked, heard: (headers: Headers) => Promise<void> | undefined): Promise<Page>;
   /**
    * The request behind a paginator's answer.
    * @throws {CollectError} refused when it leads to a host that is not the vendor's
@@ -110,22 +111,43 @@ function ask(source: ListSource, asked: Asked): Flight {
   const headers = new Promise<Headers>((resolve) => {
     heard = resolve;
   });
-  const page = source.page(asked, heard);
+  const page = source.page(asked, (told) => {
+    heard(told);
+    return source.paginate?.fromHeaders === true ? written() : undefined;
+  });
   page.then((whole) => heard(whole.headers)).catch(() => undefined);
   return { asked, page, headers };
 }
 
-/** Pages that may be asked for at once, handed on in order. */
+/** Until a request that is made now has been written, which takes two turns of the event loop. */
+async function written(): Promise<void> {
+  await setImmediate();
+  await setImmediate();
+}
+
+/** Pages that may be asked for at once, handed on in order; as many again may wait for their turn. */
 async function* readAhead(source: ListSource, asked: readonly Asked[]): AsyncGenerator<Page> {
   const flights: Flight[] = [];
   let started = 0;
-  for (;;) {
-    for (; flights.length < source.concurrency && started < asked.length; started += 1) {
-      flights.push(ask(source, asked[started] as Asked));
+  let underWay = 0;
+  const fill = () => {
+    for (; underWay < source.concurrency && flights.length < 2 * source.concurrency; started += 1) {
+      const next = asked[started];
+      if (next === undefined) return;
+      const flight = ask(source, next);
+      flights.push(flight);
+      underWay += 1;
+      const landed = () => {
+        underWay -= 1;
+        fill();
+      };
+      flight.page.then(landed, () => undefined); // who waits for it is told
     }
-    const flight = flights.shift();
-    if (flight === undefined) return;
-    yield await flight.page;
+  };
+  try {
+    for (fill(); flights.length > 0; fill()) yield await (flights.shift() as Flight).page;
+  } finally {
+    started = asked.length;
   }
 }
 
