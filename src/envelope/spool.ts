@@ -15,6 +15,7 @@ export interface Spool {
 
 /** Bytes that are read or written at once. */
 const CHUNK = 2 ** 20;
+const LF = 10;
 const MAX_RANGES = 512; // below IOV_MAX
 
 /** Writes a spool under a temporary name; only `finish` makes it exist. One that was left half-written can be gone on with. */
@@ -41,9 +42,13 @@ export class SpoolWriter {
   /**
    * Goes on behind the first `bytes` of a half-written spool; `seen` is told what they are. They are copied: whoever
    * wrote them may still have the file open. Until all are, the file stays as it was.
-   * @throws {CollectError} expired when they are not there
+   * @throws {CollectError} expired when they are not there, or are not so many records
    */
-  static async resume(path: string, bytes: number, seen: (chunk: Uint8Array) => Promise<void>): Promise<SpoolWriter> {
+  static async resume(
+    path: string,
+    { bytes, records }: Pick<Spool, 'bytes' | 'records'>,
+    seen: (chunk: Uint8Array) => Promise<void>,
+  ): Promise<SpoolWriter> {
     const size = await stat(`${path}.tmp`).then(
       (found) => found.size,
       () => -1,
@@ -52,14 +57,23 @@ export class SpoolWriter {
     const copy = `${path}.tmp.copy`;
     await rm(copy, { force: true }); // who was stopped while it copied may have that open, too
     const writer = new SpoolWriter(path, await open(copy, 'wx', 0o600));
-    if (bytes > 0) {
-      for await (const chunk of createReadStream(`${path}.tmp`, { end: bytes - 1, highWaterMark: CHUNK })) {
-        await writer.write([chunk as Uint8Array]);
-        await seen(chunk as Uint8Array);
+    try {
+      let lines = 0;
+      if (bytes > 0) {
+        for await (const chunk of createReadStream(`${path}.tmp`, { end: bytes - 1, highWaterMark: CHUNK })) {
+          await writer.write([chunk as Uint8Array]);
+          lines += linesIn(chunk as Uint8Array);
+          await seen(chunk as Uint8Array);
+        }
       }
+      if (lines !== records) throw new CollectError('expired', `${path}.tmp is not as it was left`);
+      await writer.flush();
+    } catch (error) {
+      await writer.#writing.catch(() => undefined);
+      await writer.#file.close();
+      await rm(copy, { force: true });
+      throw error;
     }
-    await writer.flush();
-    await writer.#writing;
     await rename(copy, `${path}.tmp`);
     return writer;
   }
@@ -80,12 +94,18 @@ export class SpoolWriter {
       this.#hash.update(part);
       this.#waiting.push(part);
       this.#waitingBytes += part.length;
-      if (this.#waitingBytes >= CHUNK || this.#waiting.length >= MAX_RANGES) await this.flush();
+      if (this.#waitingBytes >= CHUNK || this.#waiting.length >= MAX_RANGES) await this.begin();
     }
   }
 
-  /** Begins to put all that waits into the file, once what was begun before is there; `done` is told when this is. */
-  async flush(done?: () => void): Promise<void> {
+  /** Puts all that was written so far into the file. */
+  async flush(): Promise<void> {
+    await this.begin();
+    await this.#writing;
+  }
+
+  /** Begins to put what waits into the file, once what was begun before is there; `done` is told when this is. */
+  async begin(done?: () => void): Promise<void> {
     await this.#writing;
     this.#writing = this.#put(this.#waiting, this.#waitingBytes).then(done);
     this.#writing.catch(() => undefined); // the next call is told
@@ -105,7 +125,6 @@ export class SpoolWriter {
   /** Closes the spool and gives it its name. */
   async finish(records: number): Promise<Spool> {
     await this.flush();
-    await this.#writing;
     await this.#file.close();
     await rename(`${this.#path}.tmp`, this.#path);
     return { path: this.#path, bytes: this.#bytes, records, sha256: this.#hash.digest('hex') };
@@ -123,6 +142,12 @@ export class SpoolWriter {
     await this.#file.close().catch(() => undefined);
     await rm(`${this.#path}.tmp`, { force: true });
   }
+}
+
+function linesIn(chunk: Uint8Array): number {
+  let count = 0;
+  for (let at = chunk.indexOf(LF); at >= 0; at = chunk.indexOf(LF, at + 1)) count += 1;
+  return count;
 }
 
 function rest(parts: readonly Uint8Array[], written: number): Uint8Array[] {
@@ -177,7 +202,7 @@ export async function* spoolRecords(spool: Spool): AsyncGenerator<Buffer> {
   let carry: Buffer[] = [];
   for await (const chunk of spoolChunks(spool)) {
     let start = 0;
-    for (let end = chunk.indexOf(10); end >= 0; end = chunk.indexOf(10, start)) {
+    for (let end = chunk.indexOf(LF); end >= 0; end = chunk.indexOf(LF, start)) {
       const piece = chunk.subarray(start, end);
       yield carry.length > 0 ? Buffer.concat([...carry, piece]) : piece;
       carry = [];

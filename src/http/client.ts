@@ -166,8 +166,11 @@ export class Client {
     const early = new Set<Page>(); // asked for ahead, and not handed on yet
     const page = async (asked: Asked, heard: (headers: Headers) => Promise<void> | undefined) => {
       const read = await this.#page(asked, meter, both, heard);
-      if (both.aborted) await read.discard();
-      else early.add(read);
+      if (both.aborted) {
+        await read.discard();
+        throw both.reason; // a page without its records must come to nobody
+      }
+      early.add(read);
       return read;
     };
     try {

@@ -1,6 +1,7 @@
 import { hash, randomUUID } from 'node:crypto';
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { CollectError } from '../errors.ts';
 import type { Json } from '../json.ts';
 import type { Headers } from './pace.ts';
 
@@ -33,6 +34,7 @@ export class PageBuffer {
   #parts: Uint8Array[] = [];
   #held = 0;
   #bytes = 0;
+  #gone = false;
   #file: FileHandle | undefined;
   #head: Uint8Array | undefined; // of what went to the file
   #tail: Uint8Array = new Uint8Array();
@@ -74,7 +76,10 @@ export class PageBuffer {
     return {
       ...facts,
       fingerprint: hash('sha1', Buffer.concat(sample), 'base64'),
-      lines: () => (this.#file === undefined ? inMemory(this.#parts) : this.#fromFile()),
+      lines: () => {
+        if (this.#gone) throw new CollectError('defect', 'a page was read after it was thrown away');
+        return this.#file === undefined ? inMemory(this.#parts) : this.#fromFile();
+      },
       discard: () => this.discard(),
     };
   }
@@ -95,6 +100,7 @@ export class PageBuffer {
 
   /** Throws the page away. */
   async discard(): Promise<void> {
+    this.#gone = true;
     this.#parts = [];
     await this.#file?.close().catch(() => undefined);
     if (this.#file !== undefined) await rm(this.#path, { force: true });

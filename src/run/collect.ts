@@ -186,7 +186,7 @@ async function openIntake({ dataset, tally, path, scratch }: CollectOptions, fro
     identities?.add([chunk]);
     await identities?.flush();
   };
-  const spool = from === undefined ? await SpoolWriter.create(path) : await SpoolWriter.resume(path, from.bytes, seen);
+  const spool = from === undefined ? await SpoolWriter.create(path) : await SpoolWriter.resume(path, from, seen);
   const take = (lines: readonly Uint8Array[]) => {
     identities?.add(lines);
     return spool.write(lines);
@@ -200,7 +200,7 @@ async function markPage({ journal, tally }: CollectOptions, spool: SpoolWriter, 
   if (spool.waiting < MARK_BYTES && at - (journal.last?.at ?? 0) < MARK_MS) return;
   const { records, pages, expected } = tally;
   const mark = { bytes: spool.bytes + spool.waiting, records, pages, expected, next, at };
-  await spool.flush(() => journal.mark(mark));
+  await spool.begin(() => journal.mark(mark));
 }
 
 /** What came, held against what was declared and against itself. */

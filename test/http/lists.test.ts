@@ -210,6 +210,36 @@ describe('asking ahead', () => {
     expect(pages.flat().length).toBe(90);
     expect(server.peak()).toBe(4);
   });
+
+  it('a slow page does not keep those behind it from being asked for', async () => {
+    const { opened, open } = gate();
+    const asked: number[] = [];
+    const server = await serve(async ({ url }, response) => {
+      const start = Number(url.searchParams.get('offset') ?? 0);
+      asked.push(start);
+      if (start === 30) open(); // the one place that is left has been given on twice by then
+      if (start === 10) await opened;
+      json(response, { data: Array.from({ length: 10 }, (_, n) => ({ id: start + n })), total: 60 });
+    });
+    const paginate = offset({ as: 'offset', total: 'total', size: 10, parallel: true });
+    const { http } = await openClient(server.origin, { concurrency: 2 });
+    const pages = await listed(http.pages({ path: '/users', records: 'data', paginate }));
+    expect(pages.flat()).toEqual(Array.from({ length: 60 }, (_, id) => ({ id })));
+    expect(asked).toContain(50);
+  });
+
+  it('a page that was read as the run was told to stop comes to nobody', async () => {
+    const stop = new AbortController();
+    const wish = new Error('enough');
+    const server = await serve(({ url }, response) => json(response, [{ url: url.search }]));
+    const { http } = await openClient(server.origin, { signal: stop.signal });
+    const edit = (record: Uint8Array) => {
+      stop.abort(wish); // the last byte of the answer is here
+      return record;
+    };
+    const pages = http.pages({ path: '/users', records: '', edit });
+    await expect(listed(pages)).rejects.toBe(wish);
+  });
 });
 
 describe('a page too large for memory', () => {

@@ -106,4 +106,10 @@ describe('a fingerprint', () => {
     ]);
     expect(new Set(pages.map(({ fingerprint }) => fingerprint)).size).toBe(pages.length);
   });
+
+  it('that was thrown away cannot be read as if it had no records', async () => {
+    const page = await paged([Buffer.from('{}\n')]);
+    await page.discard();
+    expect(() => page.lines()).toThrow('after it was thrown away');
+  });
 });

@@ -4,6 +4,10 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { SpoolWriter } from '../../src/envelope/spool.ts';
 import { Journal } from '../../src/run/journal.ts';
+import { failureOf } from '../support/failure.ts';
+
+const ONE = { bytes: 8, records: 1 };
+const TWO = { bytes: 16, records: 2 };
 
 let folder: string;
 beforeAll(async () => {
@@ -17,7 +21,7 @@ test('a run that was frozen writes nothing into the spool that another has taken
   await frozen.write([Buffer.from('{"n":1}\n{"n":2}\n')]);
   await frozen.flush();
   const seen: string[] = [];
-  const other = await SpoolWriter.resume(path, 8, async (chunk) => void seen.push(Buffer.from(chunk).toString()));
+  const other = await SpoolWriter.resume(path, ONE, async (chunk) => void seen.push(Buffer.from(chunk).toString()));
   expect(seen.join('')).toBe('{"n":1}\n');
   await frozen.write([Buffer.from('{"n":"thawed"}\n')]);
   await frozen.flush();
@@ -37,10 +41,20 @@ test('a run that is stopped while it takes over leaves what there was to the nex
   const stopped = async () => {
     throw new Error('stopped');
   };
-  await expect(SpoolWriter.resume(path, 16, stopped)).rejects.toThrow('stopped');
-  const next = await SpoolWriter.resume(path, 8, async () => undefined);
+  await expect(SpoolWriter.resume(path, TWO, stopped)).rejects.toThrow('stopped');
+  const next = await SpoolWriter.resume(path, ONE, async () => undefined);
   await next.write([Buffer.from('{"n":3}\n')]);
   expect(await readFile((await next.finish(2)).path, 'utf8')).toBe('{"n":1}\n{"n":3}\n');
+});
+
+test('a spool that holds other records than it was left with is not gone on with', async () => {
+  const path = join(folder, 'okta_apps.ndjson');
+  const first = await SpoolWriter.create(path);
+  await first.write([Buffer.from('{"n":1}\n{"n":2}\n')]);
+  await first.flush();
+  await first.pause();
+  const failure = await failureOf(SpoolWriter.resume(path, { bytes: 16, records: 3 }, async () => undefined));
+  expect(failure.code).toBe('expired');
 });
 
 test('nor into its journal', async () => {
