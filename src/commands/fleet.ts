@@ -3,6 +3,7 @@ import { CollectError } from '../errors.ts';
 import { countsOf, openBroker, type Payload } from '../fleet/queue.ts';
 import { limitsFrom, submit, switchedOn } from '../fleet/submit.ts';
 import { work } from '../fleet/work.ts';
+import { plain } from '../report/colour.ts';
 import { createLog } from '../report/log.ts';
 import { createRedactor } from '../report/redact.ts';
 import { type Output, table } from '../report/tables.ts';
@@ -57,7 +58,7 @@ export async function worker(flags: WorkerFlags): Promise<number> {
   const environment = await openEnvironment(flags);
   const redactor = createRedactor();
   const write = (line: string) => process.stderr.write(`${line}\n`);
-  const log = createLog({ format: flags.logFormat, least: 'INFO', colour: false, redactor, write });
+  const log = createLog({ format: flags.logFormat, least: 'INFO', paint: plain, redactor, write });
   const cards = await cardsFor(flags);
   const used = await Promise.all((await tenantsOf(flags.tenants)).map((tenant) => switchedOn(tenant, cards)));
   const collectors = [...new Set(used.flat().map(({ name }) => name))];

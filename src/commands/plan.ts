@@ -5,7 +5,7 @@ import { draft } from '../run/activate.ts';
 import { preflight } from '../run/preflight.ts';
 import { tellIdle } from './fail.ts';
 import { notFollowed, ofAnotherTenancy, type RunFlags, withTenancy } from './run.ts';
-import { openDraftSession, type Session, useColour } from './session.ts';
+import { openDraftSession, paintFor, type Session } from './session.ts';
 
 /** Shows what a run would do and everything that is wrong; calls nobody and writes nothing. Returns the exit code. */
 export async function planRun(said: RunFlags, given?: Session): Promise<number> {
@@ -23,7 +23,7 @@ export async function planRun(said: RunFlags, given?: Session): Promise<number> 
   // Where something forbids to run, nothing would be collected; machines find the problems in an empty plan.
   const shown = { ...plan, collectors: fatal.length === 0 ? plan.collectors : [], problems };
   if (fatal.length === 0 || flags.output === 'json')
-    print(printPlan(shown, flags.output, useColour(environment, process.stdout.isTTY)));
+    print(printPlan(shown, flags.output, await paintFor(environment, process.stdout)));
   if (problems.some(({ severity }) => severity !== 'WARNING')) return 2;
   return plan.collectors.length === 0 ? 5 : 0;
 }

@@ -14,7 +14,7 @@ import { version } from '../version.ts';
 import { tellIdle } from './fail.ts';
 import { coordinated, type Held } from './interruption.ts';
 import { openReporting, type Reporting, reportBroken } from './reporting.ts';
-import { openSecretSession, type Session, type SessionFlags, useColour, withSettings } from './session.ts';
+import { openSecretSession, paintFor, type Session, type SessionFlags, withSettings } from './session.ts';
 
 /** Flags of `run`. */
 export interface RunFlags extends SessionFlags {
@@ -140,7 +140,7 @@ async function once(plan: Plan, means: Means): Promise<number> {
   const summary = await reporting.follow((span) => runPlan(plan, { ...optionsOf(plan, means), span }));
   progress.stop();
   await reporting.finished(summary, true);
-  print(printSummary(summary, flags.output, useColour(environment, process.stdout.isTTY)));
+  print(printSummary(summary, flags.output, await paintFor(environment, process.stdout)));
   return summary.exit_code;
 }
 
@@ -161,7 +161,7 @@ async function follow(first: Plan, means: Means, seconds: number): Promise<numbe
       log(event === 'dataset.empty' && facts?.left_out === undefined ? 'DEBUG' : severity, event, message, facts);
     const round = { ...options, full, log: quiet, progress: silent, recordsIdle: false };
     const summary = await reporting.follow((span) => runPlan(plan, { ...round, span }));
-    if (!isIdle(summary)) print(printSummary(summary, flags.output, useColour(environment, process.stdout.isTTY)));
+    if (!isIdle(summary)) print(printSummary(summary, flags.output, await paintFor(environment, process.stdout)));
     await systemClock.sleep(seconds * 1000, signal).catch(() => undefined);
     const { exit_code } = summary;
     await reporting.finished(summary, exit_code !== before || signal.aborted);

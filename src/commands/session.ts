@@ -15,6 +15,7 @@ import { managersShape } from '../config/managers.ts';
 import { programAliases, programShape } from '../config/program.ts';
 import { factsOf, type Shape } from '../config/setting.ts';
 import { ConfigError, type Problem } from '../errors.ts';
+import { type Paint, paint } from '../report/colour.ts';
 import { createLog, type Log } from '../report/log.ts';
 import { createProgress, type Progress, silent } from '../report/progress.ts';
 import { createRedactor, type Redactor } from '../report/redact.ts';
@@ -117,7 +118,7 @@ export async function openSecretSession(flags: SessionFlags, loaded?: Environmen
     const plan = { program: programOf(environment, []), at: new Date() };
     return clientSettings(plan, { version: version(), deadline: SECRETS_WITHIN, scratch: tmpdir() });
   };
-  const session = sessionOver(await withSecrets(environment, names, client), rooms, flags);
+  const session = await sessionOver(await withSecrets(environment, names, client), rooms, flags);
   for (const where of findings.clear) session.log('WARNING', 'config.secret', `${where} ${IN_CLEAR}`);
   return session;
 }
@@ -149,7 +150,7 @@ export async function openDraftSession<F extends SettingsFlags>(said: F): Promis
     ...[...findings.problems, ...findings.unset, ...references.problems],
     ...notInstalled('secrets', references.packages),
   );
-  const session = sessionOver(withoutReferences(environment, names, typesOf(rooms)), rooms, flags);
+  const session = await sessionOver(withoutReferences(environment, names, typesOf(rooms)), rooms, flags);
   for (const where of findings.clear) session.log('WARNING', 'config.secret', `${where} ${IN_CLEAR}`);
   return { session, flags, problems };
 }
@@ -188,22 +189,22 @@ function secretsOf(rooms: Rooms): ReadonlyMap<string, Readonly<Record<string, st
 /** Seconds. */
 const SECRETS_WITHIN = 60;
 
-function sessionOver(environment: Environment, rooms: Rooms, flags: SessionFlags): Session {
+async function sessionOver(environment: Environment, rooms: Rooms, flags: SessionFlags): Promise<Session> {
   const redactor = createRedactor();
   learnSecrets(redactor, environment, programShape, programAliases);
   learnSecrets(redactor, environment, managersShape);
   for (const room of [...rooms.collectors, ...rooms.stores])
     learnSecrets(redactor, environment, room.env, room.aliases);
-  const colour = useColour(environment, process.stderr.isTTY);
+  const colours = await paintFor(environment, process.stderr);
   const plain = flags.logFormat === 'json' || flags.quiet === true;
   let say: (line: string) => void = () => undefined;
   const progress = plain
     ? silent
-    : createProgress(process.stderr, process.stderr.isTTY === true, colour, (line) => say(line));
+    : createProgress(process.stderr, process.stderr.isTTY === true, colours, (line) => say(line));
   const log = createLog({
     format: flags.logFormat,
     least: flags.verbose === true ? 'DEBUG' : flags.quiet === true ? 'WARNING' : 'INFO',
-    colour,
+    paint: colours,
     redactor,
     write: (line) => progress.around(() => process.stderr.write(`${line}\n`)),
   });
@@ -231,12 +232,11 @@ function learnSecrets(
   }
 }
 
-/** Whether a stream gets colours: `NO_COLOR` and `FORCE_COLOR` decide before the terminal does. */
-export function useColour(environment: Environment, tty: boolean | undefined): boolean {
-  if ((environment.get('NO_COLOR')?.value ?? '') !== '') return false;
+/** The colours of a stream: `NO_COLOR` and `FORCE_COLOR` decide before the terminal does. */
+export function paintFor(environment: Environment, { isTTY }: { readonly isTTY?: boolean }): Promise<Paint> {
+  if ((environment.get('NO_COLOR')?.value ?? '') !== '') return paint(false);
   const force = environment.get('FORCE_COLOR')?.value;
-  if (force !== undefined) return force !== '0' && force !== 'false';
-  return tty === true;
+  return paint(force === undefined ? isTTY === true : force !== '0' && force !== 'false');
 }
 
 /** Flags that a configuration file may settle. */

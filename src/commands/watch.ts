@@ -20,7 +20,7 @@ import { bridgesApart } from './bridged.ts';
 import { exitCodeOf, problemsOf, tellIdle } from './fail.ts';
 import { coordinated, type Held } from './interruption.ts';
 import { openReporting, type Reporting } from './reporting.ts';
-import { openEnvironment, openSecretSession, type Session, type SessionFlags, useColour } from './session.ts';
+import { openEnvironment, openSecretSession, paintFor, type Session, type SessionFlags } from './session.ts';
 
 /** Flags of `watch`. */
 export interface WatchFlags extends SessionFlags {
@@ -230,7 +230,7 @@ async function tell(
   const { bridge, followed } = prospect;
   const { exit_code: code } = summary;
   if (!followed || !isIdle(summary))
-    print(printSummary(summary, flags.output, useColour(environment, process.stdout.isTTY)));
+    print(printSummary(summary, flags.output, await paintFor(environment, process.stdout)));
   latest.set(bridge.name, summary);
   await telling(() => {
     const all = [...latest.values()];

@@ -1,9 +1,11 @@
 import { readFileSync, statSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { resolve } from 'node:path';
-import { parse } from 'dotenv';
 import type { z } from 'zod';
 import { ConfigError, configProblem, type Problem } from '../errors.ts';
 import { isRequired, type Shape, type Values } from './setting.ts';
+
+const load = createRequire(import.meta.url);
 
 /** One variable's text and where it came from. */
 export interface Origin {
@@ -93,6 +95,7 @@ export function loadEnvironment(
     const text = readText(resolve(cwd, file), files.length > 0, problems);
     if (text === undefined) continue;
     problems.push(...malformedLines(file, text));
+    const { parse } = load('dotenv') as typeof import('dotenv'); // where there is no file, it is not needed
     const layer = environmentOf(parse(text), file);
     layers.push({
       ...layer,

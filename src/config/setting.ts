@@ -1,6 +1,7 @@
-import { z } from 'zod';
+import type { z } from 'zod';
 import { CollectError } from '../errors.ts';
 import { secondsOf } from './duration.ts';
+import { oneOf, registry, string } from './zod.ts';
 
 /** What a variable is, beside its type. */
 export interface Facts {
@@ -20,21 +21,21 @@ export type Values<S extends Shape> = z.infer<z.ZodObject<S>>;
 
 /** One for all copies of this module: a room in a package of its own may bring another. */
 const REGISTRY = Symbol.for('cyber-collect.facts');
-const shared = globalThis as { [REGISTRY]?: ReturnType<typeof z.registry<Facts>> };
-shared[REGISTRY] ??= z.registry<Facts>();
+const shared = globalThis as { [REGISTRY]?: ReturnType<typeof registry<Facts>> };
+shared[REGISTRY] ??= registry<Facts>();
 const facts = shared[REGISTRY];
 
 /** A variable that may be shown. Without a type it is required text. */
 export function setting(about: string): z.ZodString;
 export function setting<T extends z.ZodType>(about: string, type: T): T;
-export function setting(about: string, type: z.ZodType = z.string()): z.ZodType {
+export function setting(about: string, type: z.ZodType = string()): z.ZodType {
   return type.register(facts, { about, secret: false });
 }
 
 /** A variable whose value is never shown, in no encoding. */
 export function secret(about: string): z.ZodString;
 export function secret<T extends z.ZodType>(about: string, type: T): T;
-export function secret(about: string, type: z.ZodType = z.string()): z.ZodType {
+export function secret(about: string, type: z.ZodType = string()): z.ZodType {
   return type.register(facts, { about, secret: true });
 }
 
@@ -70,8 +71,8 @@ export type Form =
   | { readonly kind: 'choice'; readonly words: readonly string[] };
 
 const FORMS = Symbol.for('cyber-collect.forms');
-const registered = globalThis as { [FORMS]?: ReturnType<typeof z.registry<Form>> };
-registered[FORMS] ??= z.registry<Form>();
+const registered = globalThis as { [FORMS]?: ReturnType<typeof registry<Form>> };
+registered[FORMS] ??= registry<Form>();
 const forms = registered[FORMS];
 
 /** The form of a declared variable's value. */
@@ -93,19 +94,28 @@ interface Inside {
 
 /** Optional text. */
 export function optional(): z.ZodOptional<z.ZodString> {
-  return z.string().optional();
+  return string().optional();
+}
+
+/** Text of a form. */
+export function matching(form: RegExp, message: string): z.ZodString {
+  return string().regex(form, message);
+}
+
+/** Text that is as a test says. */
+export function such(test: (value: string) => boolean, message: string): z.ZodString {
+  return string().refine(test, message);
 }
 
 /** Text with a default. */
 export function text(fallback: string): z.ZodDefault<z.ZodString> {
-  return z.string().default(fallback);
+  return string().default(fallback);
 }
 
 /** A whole number between two bounds. */
 export function integer(fallback: number, least = 0, most = Number.MAX_SAFE_INTEGER) {
   const message = `must be a whole number from ${least} to ${most}`;
-  return z
-    .string()
+  return string()
     .regex(/^\d+$/, message)
     .register(forms, { kind: 'integer', least, most })
     .transform(Number)
@@ -116,8 +126,7 @@ export function integer(fallback: number, least = 0, most = Number.MAX_SAFE_INTE
 /** Seconds up to an hour, with parts of one. */
 export function seconds(fallback = 0) {
   const message = 'must be a number of seconds up to 3600, such as 0.8';
-  return z
-    .string()
+  return string()
     .regex(/^\d{1,4}(\.\d{1,3})?$/, message)
     .transform(Number)
     .refine((value) => value <= 3600, message)
@@ -126,8 +135,7 @@ export function seconds(fallback = 0) {
 
 /** `true` or `false` (also 1, 0, yes, no). */
 export function flag(fallback = false) {
-  return z
-    .string()
+  return string()
     .regex(/^(true|false|1|0|yes|no)$/i, 'must be true or false')
     .register(forms, { kind: 'flag' })
     .transform((value) => /^(true|1|yes)$/i.test(value))
@@ -136,13 +144,12 @@ export function flag(fallback = false) {
 
 /** One of some words. */
 export function choice<const W extends readonly [string, ...string[]]>(words: W, fallback: W[number]) {
-  return z.enum(words, `must be one of ${words.join(', ')}`).default(fallback as never);
+  return oneOf(words, `must be one of ${words.join(', ')}`).default(fallback as never);
 }
 
 /** Words separated by commas or semicolons. */
 export function list() {
-  return z
-    .string()
+  return string()
     .register(forms, { kind: 'list' })
     .transform((value) =>
       value
@@ -155,8 +162,7 @@ export function list() {
 /** Seconds, written as 90s, 30m or 6h. */
 export function duration() {
   const message = 'must be a duration such as 90s, 30m or 6h';
-  return z
-    .string()
+  return string()
     .refine((value) => secondsOf(value) !== undefined, message)
     .register(forms, { kind: 'duration' })
     .transform((value) => secondsOf(value) ?? 0);

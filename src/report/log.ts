@@ -1,5 +1,5 @@
-import { Chalk, type ChalkInstance } from 'chalk';
 import type { Problem } from '../errors.ts';
+import type { Paint } from './colour.ts';
 import type { EventName } from './events.ts';
 import type { Redactor } from './redact.ts';
 
@@ -16,7 +16,7 @@ export type Log = (severity: Severity, event: EventName, message: string, facts?
 export interface LogOptions {
   readonly format: 'text' | 'json';
   readonly least: Severity;
-  readonly colour: boolean;
+  readonly paint: Paint;
   readonly redactor: Redactor;
   /** Writes a line. */
   readonly write: (line: string) => void;
@@ -25,14 +25,13 @@ export interface LogOptions {
 const RANK: Readonly<Record<Severity, number>> = { DEBUG: 0, INFO: 1, WARNING: 2, ERROR: 3, CRITICAL: 4 };
 
 /** A log that redacts whatever passes through it. */
-export function createLog({ format, least, colour, redactor, write }: LogOptions): Log {
-  const chalk = paint(colour);
+export function createLog({ format, least, paint, redactor, write }: LogOptions): Log {
   const colours: Readonly<Record<Severity, (text: string) => string>> = {
-    DEBUG: chalk.dim,
-    INFO: chalk.cyan,
-    WARNING: chalk.yellow,
-    ERROR: chalk.red,
-    CRITICAL: chalk.bgRed,
+    DEBUG: paint.dim,
+    INFO: paint.cyan,
+    WARNING: paint.yellow,
+    ERROR: paint.red,
+    CRITICAL: paint.bgRed,
   };
   return (severity, event, message, facts = {}) => {
     if (RANK[severity] < RANK[least]) return;
@@ -40,14 +39,9 @@ export function createLog({ format, least, colour, redactor, write }: LogOptions
     const text =
       format === 'json'
         ? JSON.stringify({ at, severity, event, message, ...facts })
-        : `${chalk.dim(at.slice(11, 19))} ${colours[severity](severity.padEnd(8))} ${oneLine(redactor.redact(message))}`;
+        : `${paint.dim(at.slice(11, 19))} ${colours[severity](severity.padEnd(8))} ${oneLine(redactor.redact(message))}`;
     write(redactor.redact(text));
   };
-}
-
-/** chalk with or without colours. */
-export function paint(colour: boolean): ChalkInstance {
-  return new Chalk({ level: colour ? 1 : 0 });
 }
 
 /** A problem as one line: title, where, what, how to mend it. */

@@ -1,5 +1,6 @@
 import type { Meter } from '../http/client.ts';
-import { paint, printable } from './log.ts';
+import type { Paint } from './colour.ts';
+import { printable } from './log.ts';
 
 /** What progress is told by. */
 export interface Count extends Meter {
@@ -33,11 +34,10 @@ const MOST_LINES = 16;
 export function createProgress(
   stream: NodeJS.WriteStream,
   tty: boolean,
-  colour: boolean,
+  paint: Paint,
   say: (line: string) => void,
 ): Progress {
   const active = new Map<string, { readonly count: Count; readonly since: number }>();
-  const chalk = paint(colour);
   let drawn = 0;
   const clear = () => {
     if (drawn > 0) stream.write(`\u001b[${drawn}A\u001b[0J`);
@@ -48,7 +48,7 @@ export function createProgress(
     const lines = [...active].slice(0, MOST_LINES).map(([tag, { count, since }]) => line(tag, count, since));
     if (active.size > MOST_LINES) lines.push(`... and ${active.size - MOST_LINES} more`);
     const width = stream.columns ?? 80;
-    for (const text of lines) stream.write(`${chalk.dim('>')} ${printable(text).slice(0, width - 3)}\n`);
+    for (const text of lines) stream.write(`${paint.dim('>')} ${printable(text).slice(0, width - 3)}\n`);
     drawn = lines.length;
   };
   const plain = () => {

@@ -1,7 +1,8 @@
 import type { ActiveStore, Plan, PlannedDataset } from '../run/activate.ts';
 import type { DatasetResult, RunSummary } from '../run/summary.ts';
+import type { Paint } from './colour.ts';
 import { driftText } from './drift.ts';
-import { paint, printable, problemLine } from './log.ts';
+import { printable, problemLine } from './log.ts';
 
 /** A format of stdout. */
 export type Output = 'table' | 'json' | 'markdown';
@@ -27,7 +28,7 @@ export function table(
 }
 
 /** What a run would do. */
-export function printPlan(plan: Plan, output: Output, colour: boolean): string {
+export function printPlan(plan: Plan, output: Output, paint: Paint): string {
   const rows = plan.collectors.flatMap(({ datasets }) => datasets.filter(({ stored }) => stored));
   const described = rows.map((dataset) => ({
     tag: dataset.tag,
@@ -42,7 +43,7 @@ export function printPlan(plan: Plan, output: Output, colour: boolean): string {
     described.map(({ tag, kind, endpoint, needs, targets }) => [tag, kind, endpoint, needs, targets.join(' ')]),
     output,
   );
-  return [paint(colour).bold(`Plan for tenancy ${plan.tenancy}: ${rows.length} datasets`), text].join('\n');
+  return [paint.bold(`Plan for tenancy ${plan.tenancy}: ${rows.length} datasets`), text].join('\n');
 }
 
 /** The endpoint of a resource. */
@@ -60,7 +61,7 @@ function targetsOf(
 }
 
 /** How a run ended: one line a dataset, then what failed and how to mend it. */
-export function printSummary(summary: RunSummary, output: Output, colour: boolean): string {
+export function printSummary(summary: RunSummary, output: Output, paint: Paint): string {
   if (output === 'json') return JSON.stringify(summary);
   const rows = summary.datasets.map((dataset) => [
     dataset.tag,
@@ -70,7 +71,6 @@ export function printSummary(summary: RunSummary, output: Output, colour: boolea
     `${(dataset.duration_ms / 1000).toFixed(1)} s`,
     dataset.stores.map(({ store, error }) => (error === undefined ? store : `${store} FAILED`)).join(', '),
   ]);
-  const chalk = paint(colour);
   const findings = summary.datasets.flatMap(findingsOf);
   const problems = summary.problems.map(problemLine);
   const good = summary.datasets.filter(({ verdict }) => verdict === 'complete' || verdict === 'empty').length;
@@ -78,17 +78,17 @@ export function printSummary(summary: RunSummary, output: Output, colour: boolea
   return [
     table(['DATASET', 'VERDICT', 'RECORDS', 'REQUESTS', 'TIME', 'STORES'], rows, output),
     ...(findings.length + problems.length > 0
-      ? ['', ...[...findings, ...problems].map((line) => chalk.red(printable(line)))]
+      ? ['', ...[...findings, ...problems].map((line) => paint.red(printable(line)))]
       : []),
     ...summary.datasets.flatMap(({ tag, drift }) =>
-      drift === undefined ? [] : [chalk.yellow(printable(`Fields changed: ${tag}: ${driftText(drift)}.`))],
+      drift === undefined ? [] : [paint.yellow(printable(`Fields changed: ${tag}: ${driftText(drift)}.`))],
     ),
     ...summary.stores
       .filter(({ uploads }) => uploads > 0)
       .map(({ store, uploads }) => `${store} is behind by ${uploads} uploads, which wait in the outbox.`),
     ...(summary.head === undefined ? [] : ['', `Run record ${summary.head.sequence}, SHA-256 ${summary.head.sha256}`]),
     '',
-    summary.exit_code === 0 ? chalk.green(last) : chalk.bold(last),
+    summary.exit_code === 0 ? paint.green(last) : paint.bold(last),
   ].join('\n');
 }
 

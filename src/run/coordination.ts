@@ -1,14 +1,9 @@
 import { hostname } from 'node:os';
-import { awsAliases } from '../config/aws.ts';
-import { type Environment, resolveShape } from '../config/environment.ts';
+import type { Environment } from '../config/environment.ts';
 import type { programShape } from '../config/program.ts';
 import type { Values } from '../config/setting.ts';
-import { ConfigError } from '../errors.ts';
-import { bucketShape, openSmallObjects, type SmallObjects } from '../stores/_s3.ts';
 import { fileSlots, type Locks, leases } from './lock.ts';
-import { postgresLocks } from './lock_postgres.ts';
 import { openState, type State } from './state.ts';
-import { bucketSlots, sharedState } from './state_s3.ts';
 
 /** What runs know of each other. */
 export interface Coordination {
@@ -27,23 +22,14 @@ export async function openCoordination(
 ): Promise<Coordination> {
   const local = await openState(program.CYBER_COLLECT_STATE);
   const { CYBER_COLLECT_STATE_S3: place, CYBER_COLLECT_LOCK_POSTGRES: postgres } = program;
-  const [, bucket = '', prefix = ''] = /^s3:\/\/([^/]+)\/?(.*)$/.exec(place ?? '') ?? [];
-  const objects = place === undefined ? undefined : await objectsOf(environment, bucket);
-  const folder = prefix.replace(/\/$/, '');
+  const shared =
+    place === undefined ? undefined : await (await import('./state_s3.ts')).openShared(environment, place, local);
   return {
-    state: objects === undefined ? local : sharedState(local, objects, folder),
+    state: shared?.state ?? local,
     locks:
       postgres === undefined
-        ? leases(objects === undefined ? fileSlots(local) : bucketSlots(objects, folder, bucket), hostname())
-        : postgresLocks(postgres),
-    close: () => objects?.close(),
+        ? leases(shared?.slots ?? fileSlots(local), hostname())
+        : (await import('./lock_postgres.ts')).postgresLocks(postgres),
+    close: () => shared?.close(),
   };
-}
-
-/** The bucket is reached as the S3 store reaches its own. */
-async function objectsOf(environment: Environment, bucket: string): Promise<SmallObjects> {
-  const { STORE_AWS_S3_BUCKET: _, ...shape } = bucketShape;
-  const { values, problems } = resolveShape(environment, 'state', shape, awsAliases);
-  if (values === undefined) throw new ConfigError(problems);
-  return openSmallObjects({ ...values, STORE_AWS_S3_BUCKET: bucket });
 }

@@ -1,12 +1,40 @@
-import type { SmallObjects } from '../stores/_s3.ts';
+import { awsAliases } from '../config/aws.ts';
+import { type Environment, resolveShape } from '../config/environment.ts';
+import { ConfigError } from '../errors.ts';
+import { bucketShape, openSmallObjects, type SmallObjects } from '../stores/_s3.ts';
 import { holderIn, type Slots } from './lock.ts';
 import type { State } from './state.ts';
 
 /** What machines that forget must know of earlier runs: its folders in the state. */
 const SHARED = ['cursors', 'baselines', 'fields', 'chain', 'standing'];
 
+/** What lies in a bucket that machines share. */
+interface Shared {
+  readonly state: State;
+  readonly slots: Slots;
+  close(): void;
+}
+
+/**
+ * Opens the bucket at `s3://bucket/prefix`, which is reached as the S3 store reaches its own.
+ * @throws {ConfigError | CollectError} for settings that are not valid
+ */
+export async function openShared(environment: Environment, place: string, local: State): Promise<Shared> {
+  const [, bucket = '', prefix = ''] = /^s3:\/\/([^/]+)\/?(.*)$/.exec(place) ?? [];
+  const { STORE_AWS_S3_BUCKET: _, ...shape } = bucketShape;
+  const { values, problems } = resolveShape(environment, 'state', shape, awsAliases);
+  if (values === undefined) throw new ConfigError(problems);
+  const objects = await openSmallObjects({ ...values, STORE_AWS_S3_BUCKET: bucket });
+  const folder = prefix.replace(/\/$/, '');
+  return {
+    state: sharedState(local, objects, folder),
+    slots: bucketSlots(objects, folder, bucket),
+    close: () => objects.close(),
+  };
+}
+
 /** A state whose small part lies in a bucket, for machines that forget, or that are several; the rest stays here. */
-export function sharedState(local: State, objects: SmallObjects, prefix: string): State {
+function sharedState(local: State, objects: SmallObjects, prefix: string): State {
   const keyOf = (parts: readonly string[]) => [prefix, ...parts].filter((part) => part !== '').join('/');
   const isShared = ([folder = '']: readonly string[]) => SHARED.includes(folder);
   return {
@@ -25,7 +53,7 @@ export function sharedState(local: State, objects: SmallObjects, prefix: string)
 }
 
 /** Locks as objects of a bucket, written on conditions. */
-export function bucketSlots(objects: SmallObjects, prefix: string, bucket: string): Slots {
+function bucketSlots(objects: SmallObjects, prefix: string, bucket: string): Slots {
   const keyOf = (tenancy: string, name: string) =>
     [prefix, 'locks', tenancy, `${name}.lock`].filter((part) => part !== '').join('/');
   return {

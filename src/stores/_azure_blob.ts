@@ -1,8 +1,7 @@
 import { createHash, randomUUID } from 'node:crypto';
 import type { BlockBlobClient, ContainerClient } from '@azure/storage-blob';
-import { z } from 'zod';
 import { programShape } from '../config/program.ts';
-import { assertEncrypted, baseUrl, optional, secret, setting, text, type Values } from '../config/setting.ts';
+import { assertEncrypted, baseUrl, matching, optional, secret, setting, text, type Values } from '../config/setting.ts';
 import { CollectError, type ErrorCode } from '../errors.ts';
 import { type Bucket, blocksOf, bodyOf, type Content, opened } from './_objects.ts';
 import { isBroken, type Outlook, passes, patiently } from './_patience.ts';
@@ -11,14 +10,11 @@ import { isBroken, type Outlook, passes, patiently } from './_patience.ts';
 export const blobShape = {
   STORE_AZURE_BLOB_CONTAINER: setting(
     'Container; switches the store on',
-    z.string().regex(/^(\$root|[a-z0-9](-?[a-z0-9]){2,62})$/, 'must be the name of a container alone'),
+    matching(/^(\$root|[a-z0-9](-?[a-z0-9]){2,62})$/, 'must be the name of a container alone'),
   ),
   STORE_AZURE_BLOB_ACCOUNT: setting(
     'Storage account',
-    z
-      .string()
-      .regex(/^[a-z0-9]{3,24}$/, 'must be the name of a storage account alone')
-      .optional(),
+    matching(/^[a-z0-9]{3,24}$/, 'must be the name of a storage account alone').optional(),
   ),
   STORE_AZURE_BLOB_ENDPOINT: setting(
     'Base URL, for other clouds and private endpoints; unset = https://<account>.blob.core.windows.net',

@@ -1,8 +1,16 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import type { BigQuery, BigQueryOptions } from '@google-cloud/bigquery';
-import { z } from 'zod';
 import { programShape } from '../config/program.ts';
-import { assertEncrypted, baseUrl, choice, optional, secret, setting, type Values } from '../config/setting.ts';
+import {
+  assertEncrypted,
+  baseUrl,
+  choice,
+  matching,
+  optional,
+  secret,
+  setting,
+  type Values,
+} from '../config/setting.ts';
 import { CollectError } from '../errors.ts';
 import { isObject, textAt } from '../json.ts';
 import { credentialsOf, faultOf, googleError, googleOutlook, sendAll } from './_google.ts';
@@ -12,11 +20,11 @@ import { patiently } from './_patience.ts';
 export const bigqueryShape = {
   STORE_BIGQUERY_PROJECT_ID: setting(
     'Project; with the dataset it switches the store on',
-    z.string().regex(/^([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]$/, 'must be the id of a project'),
+    matching(/^([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]$/, 'must be the id of a project'),
   ),
   STORE_BIGQUERY_DATASET: setting(
     'Dataset, created when missing',
-    z.string().regex(/^\w{1,1024}$/, 'must be letters, digits and underscores'),
+    matching(/^\w{1,1024}$/, 'must be letters, digits and underscores'),
   ),
   STORE_BIGQUERY_LOCATION: setting('Location of a dataset that is created, such as EU; unset = US', optional()),
   STORE_BIGQUERY_RECORD: setting(

@@ -1,8 +1,7 @@
 import type { Readable } from 'node:stream';
 import type { File, Bucket as GcsBucket, StorageOptions } from '@google-cloud/storage';
-import { z } from 'zod';
 import { programShape } from '../config/program.ts';
-import { assertEncrypted, baseUrl, optional, secret, setting, type Values } from '../config/setting.ts';
+import { assertEncrypted, baseUrl, matching, optional, secret, setting, type Values } from '../config/setting.ts';
 import { CollectError } from '../errors.ts';
 import { credentialsOf, faultOf, googleError, googleOutlook, sendAll } from './_google.ts';
 import { type Bucket, bodyOf, type Content, opened } from './_objects.ts';
@@ -12,7 +11,7 @@ import { patiently } from './_patience.ts';
 export const gcsShape = {
   STORE_GCS_BUCKET: setting(
     'Bucket; switches the store on',
-    z.string().regex(/^[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]$/, 'must be the name of a bucket alone, without gs://'),
+    matching(/^[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]$/, 'must be the name of a bucket alone, without gs://'),
   ),
   STORE_GCS_CREDENTIALS: secret(
     'JSON key of a service account; unset = GOOGLE_APPLICATION_CREDENTIALS, gcloud, or the machine’s own',

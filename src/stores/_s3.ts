@@ -1,10 +1,9 @@
 import { createHash } from 'node:crypto';
 import type { Readable } from 'node:stream';
 import type { GetObjectCommand, PutObjectCommandInput, S3Client, S3ClientConfig } from '@aws-sdk/client-s3';
-import { z } from 'zod';
 import { type AwsIdentity, awsIdentity, awsShape } from '../config/aws.ts';
 import { programShape } from '../config/program.ts';
-import { assertEncrypted, baseUrl, flag, optional, setting, text, type Values } from '../config/setting.ts';
+import { assertEncrypted, baseUrl, flag, matching, optional, setting, text, type Values } from '../config/setting.ts';
 import { compressionOf } from '../envelope/encoding.ts';
 import { CollectError } from '../errors.ts';
 import { type Bucket, type Content, fed, opened, wholeChunks } from './_objects.ts';
@@ -14,17 +13,14 @@ import { type Attempt, explained, isMissing, mayPass, placeOf, refusesAcl, regio
 export const bucketShape = {
   STORE_AWS_S3_BUCKET: setting(
     'Bucket; switches the store on',
-    z.string().regex(/^(arn:.+|[^/\s]+)$/, 'must be the name of a bucket alone, without s3:// and without a prefix'),
+    matching(/^(arn:.+|[^/\s]+)$/, 'must be the name of a bucket alone, without s3:// and without a prefix'),
   ),
   STORE_AWS_S3_ACL: setting("Canned ACL of each object; 'none' sends none", text('bucket-owner-full-control')),
   STORE_AWS_S3_ENDPOINT: setting('Base URL of an S3-compatible store; unset = AWS', optional()),
   STORE_AWS_S3_FORCE_PATH_STYLE: setting('Name the bucket in the path, as many compatible stores want it', flag()),
   STORE_AWS_S3_SSE: setting(
     'Encryption at rest: AES256, aws:kms or aws:kms:<key id>; unset = as the bucket is set up',
-    z
-      .string()
-      .regex(/^(AES256|aws:kms(:.+)?)$/, 'must be AES256, aws:kms or aws:kms:<key id>')
-      .optional(),
+    matching(/^(AES256|aws:kms(:.+)?)$/, 'must be AES256, aws:kms or aws:kms:<key id>').optional(),
   ),
   CYBER_COLLECT_ALLOW_HTTP: programShape.CYBER_COLLECT_ALLOW_HTTP,
   ...awsShape,

@@ -1,5 +1,4 @@
-import { z } from 'zod';
-import { flag, integer, list, optional, seconds, setting, text } from '../config/setting.ts';
+import { choice, flag, integer, list, optional, seconds, setting, text } from '../config/setting.ts';
 import { assertWhole } from '../envelope/spool.ts';
 import { CollectError } from '../errors.ts';
 import { parseTemplate } from '../templating/template.ts';
@@ -34,7 +33,7 @@ export function fillingWords() {
     ),
     op: setting(
       'Events that are there already: index writes them again, create leaves them',
-      z.enum(['index', 'create'], 'must be index or create').default('index'),
+      choice(['index', 'create'], 'index'),
     ),
     threshold: setting('Documents in one request, at most', integer(1000, 1)),
     sleep: setting('Seconds to wait between requests', seconds()),

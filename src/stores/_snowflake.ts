@@ -1,7 +1,16 @@
 import type { Binds, Connection, ConnectionOptions } from 'snowflake-sdk';
-import { z } from 'zod';
 import { programShape } from '../config/program.ts';
-import { assertEncrypted, baseUrl, choice, optional, secret, setting, text, type Values } from '../config/setting.ts';
+import {
+  assertEncrypted,
+  baseUrl,
+  choice,
+  matching,
+  optional,
+  secret,
+  setting,
+  text,
+  type Values,
+} from '../config/setting.ts';
 import { CollectError, type ErrorCode } from '../errors.ts';
 import { isBroken, type Outlook, patiently } from './_patience.ts';
 
@@ -11,13 +20,13 @@ const NAME = /^[A-Za-z_][\w$]{0,254}$/;
 export const snowflakeShape = {
   STORE_SNOWFLAKE_ACCOUNT: setting(
     'Account identifier, such as acme-eu1; with user and database it switches the store on',
-    z.string().regex(/^[A-Za-z0-9_.-]+$/, 'must be an account identifier alone, without https://'),
+    matching(/^[A-Za-z0-9_.-]+$/, 'must be an account identifier alone, without https://'),
   ),
   STORE_SNOWFLAKE_USERNAME: setting('Login of a service user'),
-  STORE_SNOWFLAKE_DATABASE: setting('Database', z.string().regex(NAME, 'must be the name of a database')),
+  STORE_SNOWFLAKE_DATABASE: setting('Database', matching(NAME, 'must be the name of a database')),
   STORE_SNOWFLAKE_SCHEMA: setting(
     'Schema, created when missing',
-    z.string().regex(NAME, 'must be the name of a schema').default('PUBLIC'),
+    matching(NAME, 'must be the name of a schema').default('PUBLIC'),
   ),
   STORE_SNOWFLAKE_RECORD: setting(
     'Type of the column json_data in new tables: variant, or text, which keeps decimals of any length',

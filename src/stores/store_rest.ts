@@ -1,4 +1,3 @@
-import { z } from 'zod';
 import {
   assertEncrypted,
   baseUrl,
@@ -8,6 +7,7 @@ import {
   optional,
   secret,
   setting,
+  such,
   type Values,
 } from '../config/setting.ts';
 import { CollectError } from '../errors.ts';
@@ -28,7 +28,7 @@ const ENV = {
   STORE_REST_HEADER_X_API_KEY: secret('The X-API-Key header', optional()),
   STORE_REST_HEADERS: secret(
     'Further headers as a JSON object of texts',
-    z.string().refine(isHeaders, 'must be a JSON object of header names and texts').optional(),
+    such(isHeaders, 'must be a JSON object of header names and texts').optional(),
   ),
   STORE_REST_OAUTH_TOKEN_URL: setting('Token endpoint of OAuth 2 client credentials', optional()),
   STORE_REST_OAUTH_CLIENT_ID: setting('Client ID', optional()),

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { paint, plain } from '../../src/report/colour.ts';
 import { createLog, type LogOptions, printable, problemLine, type Severity } from '../../src/report/log.ts';
 import { createRedactor } from '../../src/report/redact.ts';
 
@@ -8,7 +9,7 @@ function logOf(options: Partial<LogOptions> = {}) {
   const redactor = createRedactor();
   redactor.add('hunter2"x');
   const write = (line: string) => lines.push(line);
-  const log = createLog({ format: 'text', least: 'INFO', colour: false, redactor, write, ...options });
+  const log = createLog({ format: 'text', least: 'INFO', paint: plain, redactor, write, ...options });
   return { log, lines };
 }
 
@@ -71,11 +72,11 @@ describe('a log', () => {
     },
   );
 
-  it('is coloured where that is wanted, and only there', () => {
-    const plain = logOf();
-    const coloured = logOf({ colour: true });
-    for (const { log } of [plain, coloured]) log('ERROR', 'store.warning', 'x');
-    expect(plain.lines[0]).not.toContain('\u001b');
+  it('is coloured where that is wanted, and only there', async () => {
+    const uncoloured = logOf({ paint: await paint(false) });
+    const coloured = logOf({ paint: await paint(true) });
+    for (const { log } of [uncoloured, coloured]) log('ERROR', 'store.warning', 'x');
+    expect(uncoloured.lines[0]).not.toContain('\u001b');
     expect(coloured.lines[0]).toContain('\u001b[');
   });
 });

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { type Collector, defineCollector } from '../../src/collectors/collector.ts';
 import { baseUrl, setting } from '../../src/config/setting.ts';
+import { plain } from '../../src/report/colour.ts';
 import { printSummary } from '../../src/report/tables.ts';
 import { collectOnce, resultOf, stateOf, temporaryFolder } from '../support/run.ts';
 import { json, serve } from '../support/server.ts';
@@ -55,7 +56,7 @@ test('fields that changed are in the result, the record, the summary and the log
   expect(second && resultOf(second.summary, 'acme_groups').drift).toBeUndefined();
   expect(third && resultOf(third.summary, 'acme_hosts').drift).toBeUndefined();
   const line = 'Fields changed: acme_hosts: new owner; vanished os; retyped port (number -> string).';
-  expect(second && printSummary(second.summary, 'table', false).split('\n')).toContain(line);
+  expect(second && printSummary(second.summary, 'table', plain).split('\n')).toContain(line);
   expect(second?.said.join('\n')).toContain('"event":"dataset.drift"');
   expect(second?.summary.exit_code).toBe(0);
 });

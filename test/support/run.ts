@@ -5,6 +5,7 @@ import { afterAll, expect, vi } from 'vitest';
 import type { Collector } from '../../src/collectors/collector.ts';
 import { openSession, type Session } from '../../src/commands/session.ts';
 import { environmentOf } from '../../src/config/environment.ts';
+import { plain } from '../../src/report/colour.ts';
 import { createLog, type Log } from '../../src/report/log.ts';
 import { silent } from '../../src/report/progress.ts';
 import { activate } from '../../src/run/activate.ts';
@@ -70,10 +71,10 @@ export async function sessionOf(folder: string, { env, collectors }: Pick<RunCho
   const said: string[] = [];
   const unredacted: string[] = [];
   const printed: string[] = [];
-  const style = { format: 'json', least: 'DEBUG', colour: false } as const;
+  const style = { format: 'json', least: 'DEBUG', paint: plain } as const;
   const shown = createLog({ ...style, redactor: opened.redactor, write: (line) => said.push(line) });
-  const plain = { add: () => undefined, redact: (text: string) => text };
-  const raw = createLog({ ...style, redactor: plain, write: (line) => unredacted.push(line) });
+  const unchanged = { add: () => undefined, redact: (text: string) => text };
+  const raw = createLog({ ...style, redactor: unchanged, write: (line) => unredacted.push(line) });
   const log: Log = (...line) => {
     shown(...line);
     raw(...line);
