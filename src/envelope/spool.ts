@@ -35,8 +35,13 @@ export class SpoolWriter {
 
   /** Opens a new spool; a half-written one of the same name is replaced. */
   static async create(path: string): Promise<SpoolWriter> {
-    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-    return new SpoolWriter(path, await open(`${path}.tmp`, 'w', 0o600));
+    const make = () => open(`${path}.tmp`, 'w', 0o600);
+    const file = await make().catch(async (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ENOENT') throw error;
+      await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+      return make();
+    });
+    return new SpoolWriter(path, file);
   }
 
   /**

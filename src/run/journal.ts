@@ -1,5 +1,5 @@
-import { closeSync, openSync, writeSync } from 'node:fs';
-import { copyFile, readFile, rename, rm, stat, truncate } from 'node:fs/promises';
+import { closeSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
+import { copyFile, rename, stat, truncate } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { Spool } from '../envelope/spool.ts';
 import { isObject, type Json } from '../json.ts';
@@ -67,7 +67,7 @@ export class Journal {
     const left = await wholeOrNothing(path, await readJournal(path));
     const found = left !== undefined && useful(left) ? left : undefined;
     if (found !== undefined) await replaceByCopy(path);
-    else await rm(path, { force: true });
+    else rmSync(path, { force: true });
     const journal = new Journal(openSync(path, 'a', 0o600), found ?? upload);
     if (found === undefined) journal.#write(upload);
     return journal;
@@ -125,7 +125,7 @@ async function wholeOrNothing(path: string, left: Left | undefined): Promise<Lef
 }
 
 async function readJournal(path: string): Promise<Left | undefined> {
-  const text = await readFile(path, 'utf8').catch(() => '');
+  const text = textIn(path);
   const end = text.lastIndexOf('\n') + 1;
   if (end < text.length) await truncate(path, Buffer.byteLength(text.slice(0, end)));
   let left: Left | undefined;
@@ -135,6 +135,14 @@ async function readJournal(path: string): Promise<Left | undefined> {
     else if (line !== undefined) left = { ...(left ?? { upload_id: '', timestamp: '' }), ...line };
   }
   return left;
+}
+
+function textIn(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
 }
 
 function lineOf(text: string): Line | undefined {

@@ -1,7 +1,19 @@
 import { randomUUID } from 'node:crypto';
-import { link, open, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import {
+  closeSync,
+  linkSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  unlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
 import { asCollectError, CollectError } from '../errors.ts';
-import { isAlive, LEASE, RENEWAL, type State } from './state.ts';
+import { inFolderOf, isAlive, LEASE, RENEWAL, type State } from './state.ts';
 
 /** A lock that one holds. */
 export interface Lock {
@@ -117,61 +129,62 @@ function isOver({ holder, age }: Found, host: string): boolean {
 /** Milliseconds after which a turn at a lock file was left by a process that is gone. */
 const TURN = 10_000;
 
-/** Lock files in the state folder. */
-export function fileSlots(state: State): Slots {
-  const pathOf = (tenancy: string, name: string) => state.path('locks', tenancy, `${name}.lock`);
+/** Lock files in the state folder, read and written at once as all that is small there. */
+export function fileSlots({ folder }: State): Slots {
+  const nameOf = (tenancy: string, name: string) => join(folder, 'locks', tenancy, `${name}.lock`);
   return {
-    nameOf: (tenancy, name) => `${state.folder}/locks/${tenancy}/${name}.lock`,
+    nameOf,
     async read(tenancy, name) {
-      return lookAt(await pathOf(tenancy, name));
+      return lookAt(nameOf(tenancy, name));
     },
     async write(tenancy, name, holder, over) {
-      const path = await pathOf(tenancy, name);
+      const path = nameOf(tenancy, name);
       const text = JSON.stringify(holder);
       if (over === undefined) return create(path, text, holder.id);
       if (over === holder.id) return touch(path, over);
-      return inTurn(path, async () => {
-        if ((await lookAt(path))?.version !== over) return undefined;
-        await writeFile(`${path}.new`, text, { mode: 0o600 });
-        await rename(`${path}.new`, path);
+      return inTurn(path, () => {
+        if (lookAt(path)?.version !== over) return undefined;
+        writeFileSync(`${path}.new`, text, { mode: 0o600 });
+        renameSync(`${path}.new`, path);
         return holder.id;
       });
     },
     async remove(tenancy, name, version) {
-      const path = await pathOf(tenancy, name);
-      if ((await lookAt(path))?.version === version) await rm(path, { force: true });
+      const path = nameOf(tenancy, name);
+      if (lookAt(path)?.version === version) rmSync(path, { force: true });
     },
   };
 }
 
 /** Makes the lock appear with its words in it: one that was killed in between would be nobody's for a minute. */
-async function create(path: string, text: string, version: string): Promise<string | undefined> {
+function create(path: string, text: string, version: string): string | undefined {
   const whole = `${path}.${version}`;
-  await writeFile(whole, text, { mode: 0o600 });
+  inFolderOf(path, () => writeFileSync(whole, text, { mode: 0o600 }));
   try {
-    await link(whole, path).catch((error: NodeJS.ErrnoException) => {
-      if (error.code === 'EEXIST') throw error;
-      return writeFile(path, text, { flag: 'wx', mode: 0o600 }); // a file system without links
-    });
+    try {
+      linkSync(whole, path);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'EEXIST') throw error;
+      writeFileSync(path, text, { flag: 'wx', mode: 0o600 }); // a file system without links
+    }
     return version;
   } catch (error) {
     return unlessThere(error as NodeJS.ErrnoException);
   } finally {
-    await rm(whole, { force: true });
+    unlinkSync(whole);
   }
 }
 
-async function touch(path: string, version: string): Promise<string | undefined> {
-  if ((await lookAt(path))?.version !== version) return undefined;
-  await utimes(path, new Date(), new Date());
+function touch(path: string, version: string): string | undefined {
+  if (lookAt(path)?.version !== version) return undefined;
+  utimesSync(path, new Date(), new Date());
   return version;
 }
 
-async function lookAt(path: string): Promise<Found | undefined> {
+function lookAt(path: string): Found | undefined {
   try {
-    const [text, { mtimeMs }] = await Promise.all([readFile(path, 'utf8'), stat(path)]);
-    const holder = holderIn(text);
-    return { holder, age: Date.now() - mtimeMs, version: holder?.id ?? '' };
+    const holder = holderIn(readFileSync(path, 'utf8'));
+    return { holder, age: Date.now() - statSync(path).mtimeMs, version: holder?.id ?? '' };
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw asCollectError(error);
@@ -179,17 +192,19 @@ async function lookAt(path: string): Promise<Found | undefined> {
 }
 
 /** Of many that want to change a lock only one may look and write. */
-async function inTurn(path: string, change: () => Promise<string | undefined>): Promise<string | undefined> {
+function inTurn(path: string, change: () => string | undefined): string | undefined {
   const turn = `${path}.takeover`;
-  const left = await stat(turn).catch(() => undefined);
-  if (left !== undefined && Date.now() - left.mtimeMs > TURN) await rm(turn, { force: true });
-  const mine = await open(turn, 'wx', 0o600).catch(unlessThere);
-  if (mine === undefined) return undefined;
+  const left = statSync(turn, { throwIfNoEntry: false });
+  if (left !== undefined && Date.now() - left.mtimeMs > TURN) rmSync(turn, { force: true });
   try {
-    return await change();
+    closeSync(openSync(turn, 'wx', 0o600));
+  } catch (error) {
+    return unlessThere(error as NodeJS.ErrnoException);
+  }
+  try {
+    return change();
   } finally {
-    await mine.close();
-    await rm(turn, { force: true });
+    rmSync(turn, { force: true });
   }
 }
 

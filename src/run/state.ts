@@ -1,8 +1,12 @@
-import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { mkdir, readdir, rm, stat, utimes } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { CollectError } from '../errors.ts';
 
-/** The folder of what a run leaves for the next, private to its user. */
+/**
+ * The folder of what a run leaves for the next, private to its user. What is small is read and written at once: to hand
+ * it to another thread costs several times the work.
+ */
 export interface State {
   readonly folder: string;
   /** A path in it, its folder made. */
@@ -36,7 +40,7 @@ export async function openState(folder: string): Promise<State> {
     path,
     async read<T>(...parts: readonly string[]) {
       try {
-        return JSON.parse(await readFile(join(root, ...parts), 'utf8')) as T;
+        return JSON.parse(readFileSync(join(root, ...parts), 'utf8')) as T;
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
         throw new CollectError('config', `${join(root, ...parts)} cannot be read: ${(error as Error).message}`, {
@@ -45,12 +49,23 @@ export async function openState(folder: string): Promise<State> {
       }
     },
     async write(value, ...parts) {
-      const target = await path(...parts);
-      await writeFile(`${target}.tmp`, `${JSON.stringify(value, null, 2)}\n`, { mode: 0o600 });
-      await rename(`${target}.tmp`, target);
+      const target = join(root, ...parts);
+      inFolderOf(target, () => writeFileSync(`${target}.tmp`, `${JSON.stringify(value, null, 2)}\n`, { mode: 0o600 }));
+      renameSync(`${target}.tmp`, target);
       return target;
     },
   };
+}
+
+/** Makes a file, and its folder where that is not there. */
+export function inFolderOf(path: string, make: () => void): void {
+  try {
+    make();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    make();
+  }
 }
 
 /** Milliseconds after which what is not renewed is nobody's. */

@@ -1,5 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto';
-import { copyFile, link, lstat, mkdir, open, readdir, rename, rm, rmdir, stat } from 'node:fs/promises';
+import { copyFile, link, lstat, mkdir, open, readdir, rename, rm, rmdir, stat, unlink } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { choice, flag, integer, seconds, setting, text } from '../config/setting.ts';
 import { compress, compressionOf } from '../envelope/encoding.ts';
@@ -174,7 +174,7 @@ async function writeWhole(
     const sha256 = await fill(temporary, content);
     await confirm();
     await rename(temporary, path);
-    await rm(temporary, { force: true }); // it stays where it was a link to the same bytes
+    await unlink(temporary).catch(() => undefined); // it stays where it was a link to the same bytes
     return sha256;
   } catch (cause) {
     await rm(temporary, { force: true }).catch(() => undefined);
@@ -242,8 +242,10 @@ async function removeLeftovers(path: string): Promise<void> {
 
 /** A spool never changes again, so its bytes can be the target's; across file systems they are copied. */
 async function linkOrCopy(from: string, to: string): Promise<void> {
-  await rm(to, { force: true });
-  await link(from, to).catch(() => copyFile(from, to));
+  await link(from, to).catch(async () => {
+    await rm(to, { force: true });
+    await copyFile(from, to);
+  });
 }
 
 async function writeAll(file: Awaited<ReturnType<typeof open>>, chunk: Uint8Array): Promise<void> {
