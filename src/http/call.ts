@@ -131,12 +131,12 @@ export class Caller {
     const waited = (milliseconds: number) => {
       meter.waited_ms += milliseconds;
     };
-    const release = await this.#pacer.turn(signal, waited, url.href);
+    const turn = await this.#pacer.turn(signal, waited, url.href);
     try {
       signal.throwIfAborted();
-      return await this.#try(errand, true);
+      return await this.#try(errand, turn);
     } finally {
-      release();
+      turn();
     }
   }
 
@@ -154,7 +154,8 @@ export class Caller {
     });
   }
 
-  async #try<T>(errand: Errand<T>, withAuth: boolean): Promise<Tried<T>> {
+  /** Without a turn: auth's own way, without credentials. */
+  async #try<T>(errand: Errand<T>, turn?: () => void): Promise<Tried<T>> {
     const { request, url, meter, signal } = errand;
     const where = `${request.method ?? 'GET'} ${url.pathname}`;
     const repeatable = request.repeatable === true || (request.method ?? 'GET') === 'GET';
@@ -162,13 +163,13 @@ export class Caller {
     let auth: Readonly<Record<string, string>> = {};
     let incoming: Incoming | undefined;
     try {
-      if (withAuth && this.#options.auth !== undefined) {
+      if (turn !== undefined && this.#options.auth !== undefined) {
         const outgoing = { method: request.method ?? 'GET', url, body };
         auth = await this.#options.auth.headers(outgoing, this.#exchange(errand));
       }
       meter.requests += 1;
-      incoming = await this.#send(errand, this.#moved(url), body, withAuth ? auth : undefined);
-      this.#pacer.observe(incoming.headers);
+      incoming = await this.#send(errand, this.#moved(url), body, turn === undefined ? undefined : auth);
+      this.#pacer.observe(incoming.headers, turn);
       this.#settings.observe?.(incoming.headers);
       return await this.#judge(errand, incoming, where, repeatable, auth);
     } catch (cause) {
@@ -230,7 +231,7 @@ export class Caller {
       };
       const errand: Errand<Answer> = { request, url: this.resolve(path), meter, signal, read: readAnswer };
       for (let tries = 1; ; tries += 1) {
-        const tried = await this.#try(errand, false);
+        const tried = await this.#try(errand);
         if ('value' in tried) return tried.value;
         const { outcome } = tried.verdict;
         if (outcome !== 'retry' && outcome !== 'throttled') throw tried.error;

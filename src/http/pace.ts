@@ -103,6 +103,8 @@ export interface PacerOptions {
 export class Pacer {
   #active = 0;
   #pausedUntil = 0;
+  /** Requests that the vendor may not have counted yet, by how they end. */
+  readonly #unanswered = new Set<() => void>();
   /** What is left of each limit that the vendor tells, by its header. */
   readonly #left = new Map<string, { remaining: number; readonly reset: number }>();
   readonly #windows: readonly Window[];
@@ -150,10 +152,13 @@ export class Pacer {
     for (const { under, starts } of this.#windows) if (url.startsWith(under)) starts.push(now);
     for (const left of this.#left.values()) left.remaining -= 1;
     let left = false;
-    return () => {
+    const leave = () => {
+      this.#unanswered.delete(leave);
       if (!left) this.#leave();
       left = true;
     };
+    this.#unanswered.add(leave);
+    return leave;
   }
 
   /** Sleeps, unless the deadline comes first. */
@@ -176,9 +181,10 @@ export class Pacer {
     if (own.length === 0) this.#pausedUntil = Math.max(this.#pausedUntil, at);
   }
 
-  /** Reads the limit headers of an answer. */
-  observe(headers: Headers): void {
+  /** Reads the limit headers of an answer, and whose turn it is the answer of. */
+  observe(headers: Headers, turn?: () => void): void {
     const now = this.#clock.now();
+    if (turn !== undefined) this.#unanswered.delete(turn);
     for (const watched of this.#watched) {
       const remaining = Number(header(headers, watched.remaining) ?? Number.NaN);
       if (!Number.isFinite(remaining)) continue;
@@ -186,7 +192,13 @@ export class Pacer {
       const reset =
         resetAt(header(headers, watched.reset ?? ''), now, header(headers, 'date')) ?? now + watched.window * 1000;
       const kept = Number.isFinite(total) ? Math.ceil(total * this.#options.headroom) : 0;
-      this.#left.set(watched.remaining, { remaining: remaining - kept - (this.#active - 1), reset });
+      const left = remaining - kept - this.#unanswered.size;
+      // Answers overtake each other: of one window the one that tells of less is the later one.
+      const known = this.#left.get(watched.remaining);
+      this.#left.set(watched.remaining, {
+        remaining: known?.reset === reset ? Math.min(known.remaining, left) : left,
+        reset,
+      });
     }
   }
 

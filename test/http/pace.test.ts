@@ -144,7 +144,7 @@ describe('headers of the limit', () => {
       const leave = await pace.turn(undefined, ignore);
       starts.push(clock.now());
       left -= 1;
-      pace.observe({ 'x-left': String(left), 'x-limit': '100', 'x-reset': String(reset) });
+      pace.observe({ 'x-left': String(left), 'x-limit': '100', 'x-reset': String(reset) }, leave);
       leave();
       if (clock.now() >= reset * 1000) break;
     }
@@ -155,9 +155,11 @@ describe('headers of the limit', () => {
   it('of several limits hold each', async () => {
     const clock = fakeClock();
     const pace = pacer([resetHeader('x-second', 'x-second-reset'), resetHeader('x-hour', 'x-hour-reset')], { clock });
-    await pace.turn(undefined, ignore);
+    const leave = await pace.turn(undefined, ignore);
+    leave();
     pace.observe({ 'x-second': '0', 'x-second-reset': '1', 'x-hour': '0', 'x-hour-reset': '100' });
     expect(pace.pausedFor()).toBe(100_000);
+    await clock.sleep(1000);
     pace.observe({ 'x-second': '9', 'x-second-reset': '1', 'x-hour': '80', 'x-hour-reset': '90' });
     expect(pace.pausedFor()).toBe(0);
   });
@@ -171,11 +173,33 @@ describe('headers of the limit', () => {
     expect(pace.pausedFor()).toBeGreaterThan(29_000);
   });
 
+  it('count those no more whose answer has begun', async () => {
+    const pace = pacer([watched], { clock: fakeClock() });
+    const first = await pace.turn(undefined, ignore);
+    pace.observe({ 'x-left': '2', 'x-reset': '30' }, first);
+    const second = await pace.turn(undefined, ignore); // while the body of the first still comes
+    pace.observe({ 'x-left': '1', 'x-reset': '30' }, second);
+    expect(pace.pausedFor()).toBe(0);
+    await pace.turn(undefined, ignore);
+    expect(pace.pausedFor()).toBeGreaterThan(29_000);
+  });
+
+  it('give nothing back when an answer was overtaken', async () => {
+    const clock = fakeClock();
+    const pace = pacer([watched], { clock });
+    const first = await pace.turn(undefined, ignore);
+    const second = await pace.turn(undefined, ignore);
+    const reset = String(clock.now() / 1000 + 60);
+    pace.observe({ 'x-left': '1', 'x-reset': reset }, second);
+    pace.observe({ 'x-left': '2', 'x-reset': reset }, first);
+    expect(pace.pausedFor()).toBeGreaterThan(0);
+  });
+
   it('without a reset make it wait for the window', async () => {
     const clock = fakeClock();
     const pace = pacer([resetHeader('x-left')], { clock });
     const leave = await pace.turn(undefined, ignore);
-    pace.observe({ 'x-left': '0' });
+    pace.observe({ 'x-left': '0' }, leave);
     leave();
     expect(pace.pausedFor()).toBe(60_000);
   });
