@@ -125,13 +125,16 @@ async function written(): Promise<void> {
   await setImmediate();
 }
 
-/** Pages that may be asked for at once, handed on in order; as many again may wait for their turn. */
+/** Pages that are here and wait for an earlier one, at most: each may take mebibytes. */
+const EARLY = 2;
+
+/** Pages that may be asked for at once, handed on in order. */
 async function* readAhead(source: ListSource, asked: readonly Asked[]): AsyncGenerator<Page> {
   const flights: Flight[] = [];
   let started = 0;
   let underWay = 0;
   const fill = () => {
-    for (; underWay < source.concurrency && flights.length < 2 * source.concurrency; started += 1) {
+    for (; underWay < source.concurrency && flights.length < source.concurrency + EARLY; started += 1) {
       const next = asked[started];
       if (next === undefined) return;
       const flight = ask(source, next);
