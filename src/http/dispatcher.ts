@@ -1,17 +1,17 @@
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { rootCertificates } from 'node:tls';
-import type { Agent, Dispatcher, EnvHttpProxyAgent } from 'undici';
+import type { Agent, Dispatcher } from 'undici';
 import { CollectError } from '../errors.ts';
 
 const load = createRequire(import.meta.url);
 
-/** A part of undici. The whole brings fetch, cookies and mocks as well, which takes a run 60 ms to load. */
-function partOfUndici<T>(file: string, name: string): T {
+/** undici's agent alone: the whole brings fetch, cookies and mocks as well, which takes a run 60 ms to load. */
+function agent(): typeof Agent {
   try {
-    return load(`undici/lib/dispatcher/${file}.js`) as T;
+    return load('undici/lib/dispatcher/agent.js') as typeof Agent;
   } catch {
-    return (load('undici') as Record<string, T>)[name] as T; // no contract says where its parts lie
+    return (load('undici') as typeof import('undici')).Agent; // no contract says where its parts lie
   }
 }
 
@@ -56,10 +56,9 @@ export function createDispatcher(network: NetworkSettings): Dispatcher {
     keepAliveTimeout: 10_000,
     connect: { timeout: 30_000, ...connect },
   };
-  if (network.httpProxy === undefined && network.httpsProxy === undefined) {
-    return new (partOfUndici<typeof Agent>('agent', 'Agent'))(options);
-  }
-  return new (partOfUndici<typeof EnvHttpProxyAgent>('env-http-proxy-agent', 'EnvHttpProxyAgent'))({
+  if (network.httpProxy === undefined && network.httpsProxy === undefined) return new (agent())(options);
+  const { EnvHttpProxyAgent } = load('undici') as typeof import('undici'); // which works only in the whole
+  return new EnvHttpProxyAgent({
     ...options,
     requestTls: connect,
     proxyTls: connect,

@@ -1,10 +1,17 @@
+import { execFile } from 'node:child_process';
 import { createServer } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { createDispatcher } from '../../src/http/dispatcher.ts';
+import { startVendor } from '../../src/simulator/vendor.ts';
+import okta from '../../src/simulator/vendor_okta.ts';
+import { root } from '../support/build.ts';
 import { type Certificates, makeCertificates } from '../support/certificates.ts';
 import { openClient, recordsOf } from '../support/client.ts';
 import { failureOf } from '../support/failure.ts';
+import { temporaryFolder } from '../support/run.ts';
 import { json, serve } from '../support/server.ts';
 
 let certificates: Certificates;
@@ -67,6 +74,23 @@ describe('a proxy', () => {
     });
     expect(await recordsOf(await http.page(LIST))).toEqual([{ id: 1 }]);
     expect(proxy.asked).toEqual([]);
+  });
+
+  it('serves the program by itself, which loads no more of the HTTP client than it needs', async () => {
+    const [proxy, vendor, folder] = [
+      await proxyServer(),
+      await startVendor(okta, { scale: 20 }),
+      await temporaryFolder(),
+    ];
+    onTestFinished(() => vendor.close());
+    const args = [join(root, 'bin', 'cyber-collect.js'), 'run', '--quiet', '--only', 'okta.users', '--output', 'json'];
+    const { stdout } = await promisify(execFile)(process.execPath, args, {
+      cwd: folder,
+      env: { ...vendor.env, PATH: process.env.PATH, STORE_FILE: join(folder, '%TAG.json'), HTTP_PROXY: proxy.url },
+      timeout: 30_000,
+    });
+    expect(JSON.parse(stdout)).toMatchObject({ exit_code: 0, datasets: [{ verdict: 'complete', records: 20 }] });
+    expect(proxy.asked.length).toBeGreaterThan(0);
   });
 
   it('serves hosts that NO_PROXY does not name', async () => {
